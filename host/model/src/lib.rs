@@ -1,0 +1,2 @@
+//! The words of the domain: plain types, no I/O.
+pub mod manifest;
