@@ -1,0 +1,3 @@
+//! HTTP to granted destinations.
+/// Sends what plugins build.
+pub struct Sender;

@@ -1,0 +1,3 @@
+//! Proxmox VE.
+/// All servers, one client each.
+pub struct Servers;

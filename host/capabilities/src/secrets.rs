@@ -1,0 +1,3 @@
+//! Secrets: sealed at rest.
+/// Seals and opens secrets.
+pub struct Keyring;
