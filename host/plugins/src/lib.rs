@@ -1,1 +1,3 @@
-//! wharf-plugins
+//! Loads, checks, limits and swaps wasm components.
+
+pub mod report;

@@ -1,0 +1,15 @@
+//! The least lifecycle hook: remembers the last event that it was told of.
+
+use wharf_sdk::hook::prelude::*;
+
+struct Plugin;
+
+impl Told for Plugin {
+    fn tell(of: &Delivery) -> Result<(), Failure> {
+        let event = of.event();
+        log::info(&format!("told of {}", event.kind));
+        kv::set("last", event.id.as_bytes())
+    }
+}
+
+wharf_sdk::export_lifecycle_hook!(Plugin);
