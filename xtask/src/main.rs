@@ -1,1 +1,50 @@
-fn main() {}
+//! `cargo xtask …`: everything that is done to this workspace by a command. Each subcommand is a file of its own; each
+//! does its own set-up, or says in one sentence what is missing.
+
+mod component;
+mod frozen;
+mod plugins;
+mod shell;
+mod test;
+mod toolchain;
+mod wit_check;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "What is done to this workspace by a command", disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Builds the plugins into target/plugins/<id>.wasm; all of them, or those named (folder or manifest id).
+    Plugins { names: Vec<String> },
+    /// Puts a manifest into a component that another tool has made.
+    Manifest { component: PathBuf, manifest: PathBuf },
+    /// Fails when a released item of the contract was edited, or an export grew.
+    WitCheck {
+        /// Copies the packages that are not released yet to wit/released. From then on they can't be edited.
+        #[arg(long)]
+        release: bool,
+    },
+    /// Copies one built component per world to tests/frozen, once for each version of the contract.
+    Frozen,
+    /// Sets up what is missing, then runs every check there is.
+    Test(test::Args),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().command {
+        Command::Plugins { names } => plugins::build_all(&names),
+        Command::Manifest { component, manifest } => component::put_manifest(&component, &manifest),
+        Command::WitCheck { release: false } => wit_check::run(&shell::root().join("wit")),
+        Command::WitCheck { release: true } => wit_check::release(&shell::root().join("wit")),
+        Command::Frozen => frozen::run(),
+        Command::Test(args) => test::run(&args),
+    }
+}

@@ -1,1 +1,130 @@
-//! wharf-engine
+//! Carries operations through: takes wishes on, claims runs, calls steps, executes effects, waits, and works off the DNS
+//! and event queues.
+//!
+//! What is guaranteed, at any `kill -9` and on any number of hosts: a wish that was accepted ends (`succeeded`,
+//! `cancelled` by a newer wish, or `needs-admin` with a reason); a service has one run at a time; every write of a run is
+//! fenced by its claim; every effect is resolved before the next step. What bounds it: [`EngineConfig`].
+
+mod deliveries;
+mod dns;
+mod effects;
+mod notices;
+mod step;
+mod watcher;
+pub mod wish;
+mod worker;
+
+use std::sync::Arc;
+
+use tokio::sync::{Notify, watch};
+use uuid::Uuid;
+use wharf_capabilities::effects::Effector;
+use wharf_model::Clock;
+use wharf_plugins::Runtime;
+use wharf_store::Books;
+
+pub use notices::{Notice, Notices};
+
+/// Numbers of the engine. The defaults are what production runs with.
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    /// How long a claim holds without renewal. Take-over after a killed host takes at most this and two seconds.
+    pub claim_ttl_ms: i64,
+    /// Runs that this host works on at once. A run that waits for Proxmox is not worked on.
+    pub concurrency: usize,
+    /// Longest sleep of a loop that nobody wakes: the safety net under the wake-ups.
+    pub sweep_ms: i64,
+    /// Back-off of failures: first and longest.
+    pub backoff_first_ms: i64,
+    pub backoff_longest_ms: i64,
+    /// How often a task is looked at: first, and at most.
+    pub task_poll_first_ms: i64,
+    pub task_poll_longest_ms: i64,
+    /// How long an effect in doubt waits beyond its call's own time-out before it is probed.
+    pub doubt_margin_ms: i64,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            claim_ttl_ms: 30_000,
+            concurrency: 64,
+            sweep_ms: 5_000,
+            backoff_first_ms: 1_000,
+            backoff_longest_ms: 300_000,
+            task_poll_first_ms: 500,
+            task_poll_longest_ms: 2_000,
+            doubt_margin_ms: 2_000,
+        }
+    }
+}
+
+/// The engine of one host process.
+pub struct Engine {
+    pub(crate) books: Books,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) runtime: Arc<Runtime>,
+    pub(crate) effector: Arc<dyn Effector>,
+    pub(crate) config: EngineConfig,
+    /// A fresh id for each process start: who holds a claim.
+    pub(crate) owner: Uuid,
+    pub(crate) notices: Notices,
+    /// Wakes the loops of this process after a commit.
+    pub(crate) work: Notify,
+    pub(crate) dns_work: Notify,
+    pub(crate) delivery_work: Notify,
+    pub(crate) kill: kill::KillPoints,
+}
+
+pub mod kill;
+
+impl Engine {
+    pub fn new(
+        books: Books,
+        clock: Arc<dyn Clock>,
+        runtime: Arc<Runtime>,
+        effector: Arc<dyn Effector>,
+        config: EngineConfig,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            books,
+            clock,
+            runtime,
+            effector,
+            config,
+            owner: Uuid::new_v4(),
+            notices: Notices::default(),
+            work: Notify::new(),
+            dns_work: Notify::new(),
+            delivery_work: Notify::new(),
+            kill: kill::KillPoints::default(),
+        })
+    }
+
+    /// Works until `stop` becomes true; then finishes what it is writing, gives its claims back and returns.
+    pub async fn run(self: Arc<Self>, stop: watch::Receiver<bool>) {
+        tokio::join!(
+            Arc::clone(&self).work_loop(stop.clone()),
+            Arc::clone(&self).watch_tasks(stop.clone()),
+            Arc::clone(&self).dns_loop(stop.clone()),
+            Arc::clone(&self).delivery_loop(stop),
+        );
+    }
+
+    /// For live logs: told after each commit. What changed is read from the books.
+    pub fn notices(&self) -> &Notices {
+        &self.notices
+    }
+
+    /// Who this process is in claims.
+    pub fn owner(&self) -> Uuid {
+        self.owner
+    }
+
+    /// Everything that waits for time may be due now: new work, a freed pool, an admin's change.
+    pub fn nudge(&self) {
+        self.work.notify_one();
+        self.dns_work.notify_one();
+        self.delivery_work.notify_one();
+    }
+}

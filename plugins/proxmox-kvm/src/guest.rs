@@ -1,12 +1,8 @@
 //! The bindings behind [`Host`] and the exports of the component. Nothing is decided here.
 
-use wharf_sdk::provisioner::exports::wharf::provisioner::{plan_check, provisioning};
-use wharf_sdk::provisioner::wharf::base::{clock, entropy, log, secrets};
-use wharf_sdk::provisioner::wharf::dns::naming;
-use wharf_sdk::provisioner::wharf::ipam::leases;
-use wharf_sdk::provisioner::wharf::provisioner::operations::Operation;
-use wharf_sdk::provisioner::wharf::proxmox::{cluster, vms};
-use wharf_sdk::provisioner::wharf::storage::storages;
+use wharf_sdk::provisioner::prelude::{
+    Finding, Operation, PlanCheck, Provisioner, clock, cluster, entropy, leases, log, naming, secrets, storages, vms,
+};
 
 use crate::host::{
     Absence, Backup, Effect, Failure, Host, Lease, Level, Look, Node, Outcome, Server, Storage, Tally, Template, Wish,
@@ -177,26 +173,23 @@ impl Host for Bound<'_> {
         entropy::fresh(len)
     }
     fn log(&self, level: Level, message: &str) {
-        log::write(level, message, &[]);
+        log::write(level, message, &Vec::new());
     }
 }
 
 /// The component.
 pub struct Component;
 
-impl provisioning::Guest for Component {
+impl Provisioner for Component {
     fn step(op: &Operation) -> Result<Outcome, Failure> {
         run::step(&Bound { op, vm: op.vm() })
     }
 }
 
-impl plan_check::Guest for Component {
-    fn check(settings: String) -> Vec<plan_check::Finding> {
+impl PlanCheck for Component {
+    fn check(settings: String) -> Vec<Finding> {
         check::check(&Here, &settings)
-            .into_iter()
-            .map(|f| plan_check::Finding { field: f.field, message: f.message, remedy: f.remedy, fatal: f.fatal })
-            .collect()
     }
 }
 
-wharf_sdk::provisioner::export!(Component);
+wharf_sdk::export_provisioner!(Component);

@@ -5,14 +5,11 @@
 
 use std::collections::BTreeMap;
 
-pub use wharf_sdk::provisioner::wharf::base::common::{Action, Failure};
-pub use wharf_sdk::provisioner::wharf::base::log::Level;
-pub use wharf_sdk::provisioner::wharf::dns::naming::Tally;
-pub use wharf_sdk::provisioner::wharf::ipam::leases::{Lease, Wish};
-pub use wharf_sdk::provisioner::wharf::provisioner::protocol::{How, Outcome, Reached, Wait};
-pub use wharf_sdk::provisioner::wharf::proxmox::cluster::{Node, Template};
-pub use wharf_sdk::provisioner::wharf::proxmox::vms::{Absence, Effect, Presence};
-pub use wharf_sdk::provisioner::wharf::storage::storages::{Backup, Storage};
+pub use wharf_sdk::log::Level;
+pub use wharf_sdk::provisioner::prelude::{
+    Absence, Backup, Effect, How, Lease, Node, Outcome, Presence, Reached, Storage, Tally, Template, Wait, Wish,
+};
+pub use wharf_sdk::{Action, Failure};
 
 /// One look at a VM or template, as plain data.
 #[derive(Debug, Clone)]
@@ -120,9 +117,4 @@ pub trait Host: Server {
     /// At most 32 bytes.
     fn entropy(&self, len: u32) -> Vec<u8>;
     fn log(&self, level: Level, message: &str);
-}
-
-/// A failure of this plugin's own making.
-pub fn failure(action: Action, code: &str, message: impl Into<String>) -> Failure {
-    Failure { action, code: code.into(), message: message.into(), retry_after_ms: None, ext: Vec::new() }
 }

@@ -3,7 +3,7 @@
 
 use serde::Deserialize;
 
-use crate::host::{Action, Failure, failure};
+use crate::host::Failure;
 
 /// Copies of a template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -153,11 +153,10 @@ impl Settings {
     /// Reads the effective settings of an operation.
     pub fn parse(json: &str) -> Result<Self, Failure> {
         let settings: Self = serde_json::from_str(json).map_err(|e| {
-            failure(Action::FixInput, "settings", format!("The plan's settings can't be read: {e}. Save the plan again."))
+            Failure::fix_input("settings", format!("The plan's settings can't be read: {e}. Save the plan again."))
         })?;
         if settings.image.is_empty() {
-            return Err(failure(
-                Action::FixConfig,
+            return Err(Failure::fix_config(
                 "image-missing",
                 "The plan's `image` is empty: choose an image in the plan, or an Operating System in the order.",
             ));

@@ -1,0 +1,165 @@
+//! Claims due runs and drives each until it waits or ends, under renewal of its claim.
+//!
+//! A worker whose claim could not be renewed for two thirds of its time stops by itself before anybody can take the run
+//! over; whatever it still writes is refused by the fence.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::FutureExt;
+use tokio::{
+    sync::{Mutex, Semaphore, watch},
+    time::Instant,
+};
+use wharf_store::{Claim, Run, StoreError};
+
+use crate::Engine;
+
+/// When a claim was last known to hold. Checked right before a write leaves the host.
+#[derive(Debug, Clone)]
+pub(crate) struct Hold(Arc<Mutex<Instant>>);
+
+impl Hold {
+    fn new() -> Self {
+        Self(Arc::new(Mutex::new(Instant::now())))
+    }
+
+    pub(crate) async fn age(&self) -> Duration {
+        self.0.lock().await.elapsed()
+    }
+}
+
+/// Why driving a run stopped before it waited or ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Stopped {
+    #[error("the claim was lost or could not be renewed in time")]
+    ClaimLost,
+    #[error(transparent)]
+    Store(StoreError),
+}
+
+impl From<StoreError> for Stopped {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::ClaimLost => Self::ClaimLost,
+            other => Self::Store(other),
+        }
+    }
+}
+
+impl Engine {
+    pub(crate) async fn work_loop(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
+        let permits = Arc::new(Semaphore::new(self.config.concurrency));
+        loop {
+            if *stop.borrow() {
+                break;
+            }
+            let Ok(first) = Arc::clone(&permits).acquire_owned().await else { break };
+            let mut held = vec![first];
+            while held.len() < 32
+                && let Ok(permit) = Arc::clone(&permits).try_acquire_owned()
+            {
+                held.push(permit);
+            }
+            let wanted = held.len();
+            let now = self.clock.now_ms();
+            let claimed = match self.books.claim(self.owner, self.config.claim_ttl_ms, wanted, now).await {
+                Ok(runs) => runs,
+                Err(error) => {
+                    tracing::error!(%error, "can't claim work from the books; trying again in a second");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    continue;
+                }
+            };
+            let full = claimed.len() == wanted;
+            for run in claimed {
+                let Some(permit) = held.pop() else { break };
+                let engine = Arc::clone(&self);
+                tokio::spawn(async move {
+                    engine.hold_and_drive(run).await;
+                    drop(permit);
+                    engine.work.notify_one();
+                });
+            }
+            drop(held);
+            if full {
+                continue;
+            }
+            let pause = self.pause_until(self.books.next_due().await).await;
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.work.notified() => {}
+                _ = stop.changed() => {}
+            }
+        }
+        // Claims in hand are finished or given up by their own tasks.
+        let _ = permits.acquire_many(u32::try_from(self.config.concurrency).unwrap_or(u32::MAX)).await;
+    }
+
+    /// How long a loop may sleep: until something is due, and never longer than the sweep.
+    pub(crate) async fn pause_until(&self, due: wharf_store::Result<Option<i64>>) -> Duration {
+        let longest = self.config.sweep_ms;
+        let ms = match due {
+            Ok(Some(due)) => (due - self.clock.now_ms()).clamp(1, longest),
+            Ok(None) => longest,
+            Err(_) => 1_000,
+        };
+        Duration::from_millis(u64::try_from(ms).unwrap_or(1_000))
+    }
+
+    async fn hold_and_drive(&self, run: Run) {
+        let claim = run.claim;
+        let hold = Hold::new();
+        // A panic in one run must not take the worker along.
+        let driven = std::panic::AssertUnwindSafe(self.drive(run, &hold)).catch_unwind();
+        let ended = tokio::select! {
+            ended = driven => ended,
+            () = self.keep_renewing(claim, &hold) => Ok(Err(Stopped::ClaimLost)),
+        };
+        match ended {
+            Ok(Ok(())) => {}
+            Ok(Err(Stopped::ClaimLost)) => {
+                tracing::warn!(operation = %claim.operation, epoch = claim.epoch, "another worker has this operation now; stopped");
+            }
+            Ok(Err(Stopped::Store(error))) => {
+                tracing::error!(operation = %claim.operation, %error, "the books could not be written; the operation goes on when its claim has run out");
+            }
+            Err(_) => {
+                tracing::error!(operation = %claim.operation, "the host failed while carrying this operation on; it goes on when its claim has run out");
+            }
+        }
+        self.notices.tell(crate::Notice::Operation(claim.operation));
+    }
+
+    /// Returns when the claim must be taken for lost.
+    async fn keep_renewing(&self, claim: Claim, hold: &Hold) {
+        let ttl = self.config.claim_ttl_ms;
+        let third = Duration::from_millis(u64::try_from(ttl / 3).unwrap_or(10_000));
+        loop {
+            tokio::time::sleep(third).await;
+            let asked = Instant::now();
+            match self.books.renew(&claim, ttl, self.clock.now_ms()).await {
+                Ok(()) => *hold.0.lock().await = asked,
+                Err(StoreError::ClaimLost) => return,
+                Err(error) => {
+                    tracing::warn!(operation = %claim.operation, %error, "can't renew the claim");
+                    if hold.age().await > third * 2 {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether a write may leave the host under this claim.
+    pub(crate) async fn may_send(&self, hold: &Hold) -> Result<(), Stopped> {
+        let limit = Duration::from_millis(u64::try_from(self.config.claim_ttl_ms * 2 / 3).unwrap_or(20_000));
+        if hold.age().await > limit { Err(Stopped::ClaimLost) } else { Ok(()) }
+    }
+
+    /// Failure number `attempt` (from 1): doubling, capped, with up to a quarter of jitter so that many don't knock at once.
+    pub(crate) fn backoff_ms(&self, attempt: u32) -> i64 {
+        let doubled = self.config.backoff_first_ms.saturating_mul(1_i64 << attempt.saturating_sub(1).min(20));
+        let base = doubled.min(self.config.backoff_longest_ms);
+        base - rand::random_range(0..=base / 4)
+    }
+}

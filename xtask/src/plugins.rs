@@ -1,0 +1,125 @@
+//! `cargo xtask plugins`: builds every plugin to `target/plugins/<id>.wasm`, ready to be installed.
+//!
+//! Plugins are built one after another, each by itself: built together, cargo would switch on the SDK's features of
+//! all of them in each. One target folder serves all. What has not changed is not built again.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::component::{encode, read_manifest, with_manifest, write_if_new};
+use crate::shell::{root, run};
+use crate::toolchain::{self, TARGET, Toolchain};
+
+/// A folder that holds a plugin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    pub folder: PathBuf,
+    /// Package name in its Cargo.toml.
+    pub package: String,
+}
+
+/// Where built plugins are.
+pub fn out_dir() -> PathBuf {
+    root().join("target/plugins")
+}
+
+/// Builds those named, or all. All are tried; the first failure is told at the end, with the names of the others.
+pub fn build_all(names: &[String]) -> Result<()> {
+    let sources = choose(sources(&root())?, names)?;
+    let toolchain = toolchain::choose()?;
+    let mut failed = Vec::new();
+    for source in &sources {
+        if let Err(error) = build(&toolchain, source) {
+            eprintln!("xtask: {}: {error:#}", source.package);
+            failed.push(source.package.clone());
+        }
+    }
+    if !failed.is_empty() {
+        bail!("not built: {} (see above)", failed.join(", "));
+    }
+    Ok(())
+}
+
+
+fn build(toolchain: &Toolchain, source: &Source) -> Result<()> {
+    // Before the compiler: a missing manifest should not cost a minute.
+    let (id, manifest) = read_manifest(&source.folder.join("manifest.json"))?;
+    let target_dir = out_dir();
+    let mut command: Command = toolchain.build(&source.package, &target_dir);
+    run(&mut command)?;
+    let module = target_dir.join(TARGET).join("release").join(format!("{}.wasm", source.package.replace('-', "_")));
+    let module = std::fs::read(&module)
+        .with_context(|| format!("{} was not made: is `crate-type = [\"cdylib\"]` set?", module.display()))?;
+    let component = with_manifest(encode(&module)?, &manifest)?;
+    let file = target_dir.join(format!("{id}.wasm"));
+    let state = if write_if_new(&file, &component)? { "built" } else { "unchanged" };
+    println!("{state:<10}{:>7} KiB  {}", component.len().div_ceil(1024), relative(&file));
+    Ok(())
+}
+
+fn relative(path: &Path) -> String {
+    path.strip_prefix(root()).unwrap_or(path).display().to_string()
+}
+
+/// All plugin folders under `plugins/` and `tests/plugins/`, sorted.
+fn sources(root: &Path) -> Result<Vec<Source>> {
+    let mut out = Vec::new();
+    for parent in ["plugins", "tests/plugins"] {
+        let Ok(entries) = std::fs::read_dir(root.join(parent)) else { continue };
+        for entry in entries {
+            let folder = entry?.path();
+            let file = folder.join("Cargo.toml");
+            if !file.is_file() {
+                continue;
+            }
+            let text = std::fs::read_to_string(&file)?;
+            let table: toml::Table = text.parse().with_context(|| file.display().to_string())?;
+            let package = table.get("package").and_then(|p| p.get("name")).and_then(|n| n.as_str());
+            let package = package.with_context(|| format!("{} names no package", file.display()))?.to_owned();
+            out.push(Source { folder, package });
+        }
+    }
+    out.sort_by(|a, b| a.folder.cmp(&b.folder));
+    Ok(out)
+}
+
+/// Those whose folder, package or manifest id is named. A name that fits none is an error.
+fn choose(sources: Vec<Source>, names: &[String]) -> Result<Vec<Source>> {
+    if names.is_empty() {
+        return Ok(sources);
+    }
+    let fits = |source: &Source, name: &str| {
+        source.package == name
+            || source.folder.file_name().is_some_and(|f| f == name)
+            || read_manifest(&source.folder.join("manifest.json")).is_ok_and(|(id, _)| id == name)
+    };
+    if let Some(name) = names.iter().find(|name| !sources.iter().any(|s| fits(s, name))) {
+        let known: Vec<_> = sources.iter().filter_map(|s| s.folder.file_name()?.to_str()).collect();
+        bail!("there is no plugin `{name}`; there are {}", known.join(", "));
+    }
+    Ok(sources.into_iter().filter(|s| names.iter().any(|name| fits(s, name))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plugin_is_found_by_its_folder_package_or_id_and_a_wrong_name_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("plugins/one");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("Cargo.toml"), "[package]\nname = \"plugin-one\"\n").unwrap();
+        std::fs::write(folder.join("manifest.json"), "{\"id\": \"first\"}").unwrap();
+        std::fs::create_dir_all(dir.path().join("plugins/no-plugin")).unwrap();
+        let all = sources(dir.path()).unwrap();
+        assert_eq!(all.len(), 1);
+        for name in ["one", "plugin-one", "first"] {
+            assert_eq!(choose(all.clone(), &[name.to_owned()]).unwrap(), all);
+        }
+        let error = choose(all, &["two".to_owned()]).unwrap_err().to_string();
+        assert!(error.contains("two") && error.contains("one"), "{error}");
+    }
+}
