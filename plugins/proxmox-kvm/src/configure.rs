@@ -199,20 +199,24 @@ fn additional(inputs: &Inputs<'_>, vm: &Look, out: &mut Changes) -> Result<(), F
             "The additional disk has no storage: the system disk's has no name. Name one in `additional-disk-storage`.",
         ));
     }
-    let mut drive = disks::Drive::parse(&detached(vm, storage, inputs.number).unwrap_or_else(|| format!("{storage}:{}", settings.additional_disk)));
-    if drive.volume.ends_with(&format!(":{}", settings.additional_disk)) {
-        let files = inputs.storages.iter().any(|s| s.name == storage && disks::keeps_files(&s.kind));
-        if files {
-            let like_system = disks::format_of(&system.volume).filter(|_| system.storage() == Some(storage));
-            drive.set("format", like_system.unwrap_or("qcow2"));
+    let mut drive = match detached(vm, storage, inputs.number) {
+        Some(volume) => disks::Drive::parse(&volume),
+        None => {
+            let mut new = disks::Drive::parse(&format!("{storage}:{}", settings.additional_disk));
+            // On block storage there is nothing but raw, and nothing to say.
+            if inputs.storages.iter().any(|s| s.name == storage && disks::keeps_files(&s.kind)) {
+                let like_system = disks::format_of(&system.volume).filter(|_| system.storage() == Some(storage));
+                new.set("format", like_system.unwrap_or("qcow2"));
+            }
+            new
         }
-    }
+    };
     drive.limit(limits);
     out.put(CREATED, &slot, drive.to_string());
     // It is made at full size, with its limits.
-    out.list.push(Change { state: ADDITIONAL_SIZE, key: slot.clone(), value: Some(drive.to_string()) });
+    out.put(ADDITIONAL_SIZE, &slot, drive.to_string());
     if !limits.none() {
-        out.list.push(Change { state: ADDITIONAL_IO, key: slot.clone(), value: Some(drive.to_string()) });
+        out.put(ADDITIONAL_IO, &slot, drive.to_string());
     }
     out.slot = Some(slot);
     Ok(())
@@ -272,8 +276,8 @@ fn cloud(inputs: &Inputs<'_>, vm: &Look, out: &mut Changes) {
         out.want(state, vm, "searchdomain", &domain);
     }
     out.want(state, vm, "ciuser", inputs.user);
-    // The value reads back masked: whether it is the current one is known by what was set last.
-    if vm.get("cipassword").is_none() || inputs.password.is_none() || inputs.password != inputs.password_set {
+    // The value reads back masked, or not at all: whether it is the current one is known by what was set last.
+    if inputs.password != inputs.password_set || (inputs.password.is_none() && vm.get("cipassword").is_none()) {
         out.put(state, "cipassword", format!("{{{{{}}}}}", crate::run::PASSWORD));
     }
     match cloudinit::ssh_keys(inputs.ssh_keys) {
