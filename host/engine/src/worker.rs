@@ -8,6 +8,7 @@ use std::{sync::Arc, time::Duration};
 use futures::FutureExt;
 use tokio::{
     sync::{Mutex, Semaphore, watch},
+    task::JoinSet,
     time::Instant,
 };
 use wharf_store::{Claim, Run, StoreError};
@@ -49,6 +50,8 @@ impl From<StoreError> for Stopped {
 impl Engine {
     pub(crate) async fn work_loop(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
         let permits = Arc::new(Semaphore::new(self.config.concurrency));
+        // Dropped with this loop, so that nothing works on when the host is gone.
+        let mut runs = JoinSet::new();
         loop {
             if *stop.borrow() {
                 break;
@@ -74,13 +77,14 @@ impl Engine {
             for run in claimed {
                 let Some(permit) = held.pop() else { break };
                 let engine = Arc::clone(&self);
-                tokio::spawn(async move {
+                runs.spawn(async move {
                     engine.hold_and_drive(run).await;
                     drop(permit);
                     engine.work.notify_one();
                 });
             }
             drop(held);
+            while runs.try_join_next().is_some() {}
             if full {
                 continue;
             }
@@ -91,8 +95,8 @@ impl Engine {
                 _ = stop.changed() => {}
             }
         }
-        // Claims in hand are finished or given up by their own tasks.
-        let _ = permits.acquire_many(u32::try_from(self.config.concurrency).unwrap_or(u32::MAX)).await;
+        // What is in hand is brought to its next commit that gives the claim back.
+        while runs.join_next().await.is_some() {}
     }
 
     /// How long a loop may sleep: until something is due, and never longer than the sweep.

@@ -100,3 +100,64 @@ impl Cause {
         }
     }
 }
+
+/// A call that came back with an answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CallReport<T> {
+    pub version: Version,
+    pub answer: T,
+    pub log: Vec<LogLine>,
+    pub took: Duration,
+}
+
+/// What a hook says when it is asked.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verdict {
+    Allow,
+    /// Why, in words that a customer may read.
+    Deny(String),
+    /// Other values for options: name to value.
+    Amend(serde_json::Map<String, serde_json::Value>),
+}
+
+/// What a provisioner found in a plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// JSON pointer into the settings.
+    pub field: String,
+    pub message: String,
+    pub remedy: String,
+    pub fatal: bool,
+}
+
+/// What a panel wants, as its adapter understood it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PanelCommand {
+    pub verb: String,
+    /// The panel's own id of the service.
+    pub reference: String,
+    pub plan: Option<String>,
+    pub options: Vec<(String, String)>,
+    pub facts: Vec<(String, String)>,
+    pub ext: Vec<(String, String)>,
+}
+
+/// What the host did about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PanelResult {
+    pub accepted: bool,
+    pub operation: Option<String>,
+    pub phase: String,
+    /// Empty when accepted; else stable kebab-case.
+    pub code: String,
+    pub customer_message: String,
+    pub admin_message: String,
+    pub ext: Vec<(String, String)>,
+}
+
+/// What the panel's module gets back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PanelAnswer {
+    pub content_type: String,
+    pub body: String,
+}

@@ -4,8 +4,11 @@
 //! power cut. `now` is given by the caller, so that tests run in virtual time. Nothing here assumes an engine; one
 //! conformance suite ([`conformance`]) holds the in-memory model, SQLite and later engines to the same behaviour.
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
 pub mod memory;
 pub mod queue;
+pub mod rules;
 
 use std::{collections::BTreeMap, sync::Arc};
 

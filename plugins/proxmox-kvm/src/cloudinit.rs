@@ -83,7 +83,8 @@ pub fn same_list(a: &str, b: &str) -> bool {
 
 /// Same keys; the case of escapes makes no difference.
 pub fn same_keys(a: &str, b: &str) -> bool {
-    let key = |text: &str| decode(text).lines().map(|l| l.trim().to_owned()).filter(|l| !l.is_empty()).collect::<Vec<_>>();
+    let key =
+        |text: &str| decode(text).lines().map(|l| l.trim().to_owned()).filter(|l| !l.is_empty()).collect::<Vec<_>>();
     key(a) == key(b)
 }
 
@@ -133,7 +134,10 @@ mod tests {
         let v6 = [lease("2001:db8::10", 6, 0)];
         assert_eq!(ipconfig(&settings, &v6).unwrap(), "ip6=2001:db8::10/64,gw6=2001:db8::1");
         let both = [v4[0].clone(), v4[1].clone(), v6[0].clone()];
-        assert_eq!(ipconfig(&settings, &both).unwrap(), "ip=192.0.2.10/24,gw=192.0.2.1,ip6=2001:db8::10/64,gw6=2001:db8::1");
+        assert_eq!(
+            ipconfig(&settings, &both).unwrap(),
+            "ip=192.0.2.10/24,gw=192.0.2.1,ip6=2001:db8::10/64,gw6=2001:db8::1"
+        );
         assert_eq!(nameservers(&both).unwrap(), "9.9.9.9");
         assert_eq!(ipconfig(&settings, &[]), None);
         assert_eq!(nameservers(&[]), None);
@@ -142,12 +146,18 @@ mod tests {
     #[test]
     fn a_dhcp_family_is_told_to_ask() {
         let settings = Settings { dhcp_ipv4: true, ..Settings::default() };
-        assert_eq!(ipconfig(&settings, &[lease("2001:db8::10", 6, 0)]).unwrap(), "ip=dhcp,ip6=2001:db8::10/64,gw6=2001:db8::1");
+        assert_eq!(
+            ipconfig(&settings, &[lease("2001:db8::10", 6, 0)]).unwrap(),
+            "ip=dhcp,ip6=2001:db8::10/64,gw6=2001:db8::1"
+        );
     }
 
     #[test]
     fn keys_are_encoded_to_the_unreserved_characters() {
-        assert_eq!(ssh_keys("ssh-ed25519 AAAA+b/c= me@host\r\n\nssh-rsa x~y_z.\n").unwrap(), "ssh-ed25519%20AAAA%2Bb%2Fc%3D%20me%40host%0Assh-rsa%20x~y_z.");
+        assert_eq!(
+            ssh_keys("ssh-ed25519 AAAA+b/c= me@host\r\n\nssh-rsa x~y_z.\n").unwrap(),
+            "ssh-ed25519%20AAAA%2Bb%2Fc%3D%20me%40host%0Assh-rsa%20x~y_z."
+        );
         assert_eq!(ssh_keys(" \n"), None);
         assert!(same_keys("ssh%2ded25519%20a%2fb", "ssh-ed25519%20a%2Fb%0A"));
         assert!(!same_keys("a%20b", "a%20c"));

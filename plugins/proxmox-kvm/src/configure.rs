@@ -281,7 +281,9 @@ fn cloud(inputs: &Inputs<'_>, vm: &Look, out: &mut Changes) {
         out.put(state, "cipassword", format!("{{{{{}}}}}", crate::run::PASSWORD));
     }
     match cloudinit::ssh_keys(inputs.ssh_keys) {
-        Some(keys) if !vm.get("sshkeys").is_some_and(|now| cloudinit::same_keys(now, &keys)) => out.put(state, "sshkeys", keys),
+        Some(keys) if !vm.get("sshkeys").is_some_and(|now| cloudinit::same_keys(now, &keys)) => {
+            out.put(state, "sshkeys", keys)
+        }
         // A template's keys would let its maker into every VM.
         None if vm.get("sshkeys").is_some() => out.drop(state, "sshkeys"),
         _ => {}

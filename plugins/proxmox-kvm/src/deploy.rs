@@ -31,7 +31,7 @@ pub const STATES: [&str; 16] = [
 ];
 
 /// What is known of the service beyond the books; cleared when it ends.
-pub const FACTS: [&str; 7] = ["name", "fqdn", "mac", "os-user", "additional-slot", "password-set", "clone-submitted"];
+pub const FACTS: [&str; 6] = ["name", "fqdn", "mac", "os-user", "additional-slot", "password-set"];
 
 /// The VM goes on without waiting longer for DNS.
 pub const DNS_WAIT_MS: u64 = 10_000;
@@ -100,7 +100,8 @@ impl<H: Host> Run<'_, H> {
             let client = host.service("client-id").unwrap_or_else(|| "0".into());
             let service = host.service("ref").or_else(|| host.service("id")).unwrap_or_default();
             let random = host.entropy(32);
-            let words = naming::Words { client_id: &client, service_id: &service, now_ms: host.now_ms(), random: &random };
+            let words =
+                naming::Words { client_id: &client, service_id: &service, now_ms: host.now_ms(), random: &random };
             let name = naming::host_label(&naming::expand(&self.settings.vm_name_rule, &words));
             host.set_fact("name", Some(&name));
             if let Some(domain) = self.settings.domain() {
@@ -133,13 +134,14 @@ impl<H: Host> Run<'_, H> {
         if look.presence == Presence::Foreign {
             // Somebody else's VM under our number: it stays untouched, ours gets another.
             let other = self.host.reserve_number(first)?;
-            if other == number {
-                return Err(Failure::retry("number-taken", format!("VM {number} belongs to somebody else; another number is looked for.")).into());
+            if other != number {
+                self.info(format!(
+                    "number {number} belongs to somebody else's VM and is given up; the next is {other}"
+                ));
+                number = other;
+                self.look_again();
+                look = self.look()?;
             }
-            self.info(format!("number {number} belongs to somebody else's VM and is given up; the next is {other}"));
-            number = other;
-            self.look_again();
-            look = self.look()?;
         }
         match look.presence {
             Presence::Ours => {
@@ -150,8 +152,8 @@ impl<H: Host> Run<'_, H> {
                 })
             }
             Presence::Copying => Ok(Turn::wait(2_000, Some("vm"), format!("the copy of VM {number} has just begun"))),
-            Presence::Foreign => Err(Failure::retry("number-taken", format!("VM {number} belongs to somebody else, too; another number is looked for.")).into()),
-            Presence::None => self.clone_to(number),
+            // Proxmox never clones over a VM: its refusal is what the host burns the number by.
+            Presence::Foreign | Presence::None => self.clone_to(number),
         }
     }
 
@@ -178,8 +180,14 @@ impl<H: Host> Run<'_, H> {
             ));
         }
         let choice = self.promise(&need, choices)?;
-        if sources.iter().any(|x| x.template.number == choice.template && need.system_mib > 0 && x.disk_mib > need.system_mib) {
-            self.warn(format!("template {}'s disk is larger than the plan's {} GiB: it keeps its size", choice.template, s.system_disk));
+        if sources
+            .iter()
+            .any(|x| x.template.number == choice.template && need.system_mib > 0 && x.disk_mib > need.system_mib)
+        {
+            self.warn(format!(
+                "template {}'s disk is larger than the plan's {} GiB: it keeps its size",
+                choice.template, s.system_disk
+            ));
         }
         self.info(format!("template {}: {}", choice.template, choice.reason));
         let mut options = choice.options.clone();
@@ -191,7 +199,6 @@ impl<H: Host> Run<'_, H> {
         // A new VM: nothing was set in it yet.
         self.host.set_fact("password-set", None);
         self.host.set_fact("additional-slot", None);
-        self.host.set_fact("clone-submitted", Some("1"));
         Ok(Turn::submit(write, &["clone"]))
     }
 
@@ -242,7 +249,9 @@ impl<H: Host> Run<'_, H> {
             if !disks::has_cloudinit(&look.config) {
                 problem = Some(Failure::fix_config(
                     "no-cloud-init-drive",
-                    format!("Template {number} has no cloud-init drive: add one to it (Hardware > Add > CloudInit Drive)."),
+                    format!(
+                        "Template {number} has no cloud-init drive: add one to it (Hardware > Add > CloudInit Drive)."
+                    ),
                 ));
                 continue;
             }
@@ -290,10 +299,8 @@ impl<H: Host> Run<'_, H> {
     /// Waits for the first pass over the records, at most ten seconds.
     pub fn dns_pass(&mut self) -> Turn {
         let now = self.host.now_ms();
-        let Some(since) = self.memo.dns_since_ms else {
-            self.memo.dns_since_ms = Some(now);
-            return Turn::wait(250, Some("dns"), "DNS records are being written");
-        };
+        let first_look = self.memo.dns_since_ms.is_none();
+        let since = *self.memo.dns_since_ms.get_or_insert(now);
         let tally = match self.host.naming_progress() {
             Ok(tally) => tally,
             Err(failure) => {
@@ -304,7 +311,15 @@ impl<H: Host> Run<'_, H> {
         let waited = now.saturating_sub(since);
         if tally.waiting > 0 && waited < DNS_WAIT_MS {
             let left = u32::try_from(DNS_WAIT_MS - waited).unwrap_or(1_000);
-            return Turn::wait(left.min(1_000), Some("dns"), format!("DNS: {} of {} records tried", tally.written + tally.failed, tally.written + tally.failed + tally.waiting));
+            return Turn::wait(left.min(1_000), Some("dns"), "DNS records are being written");
+        }
+        let all = tally.written + tally.failed + tally.waiting;
+        if all == 0 && self.host.kind() == "deploy" {
+            if first_look {
+                return Turn::wait(250, Some("dns"), "DNS records are being planned");
+            }
+            self.warn("DNS: no zone of this host matches the VM's name or its addresses");
+            return Turn::skipped("no zone matches");
         }
         let summary = format!("DNS: {} written, {} failed, {} waiting", tally.written, tally.failed, tally.waiting);
         if tally.failed + tally.waiting > 0 {
@@ -323,7 +338,11 @@ impl<H: Host> Run<'_, H> {
         let placed = self.memo.placed.clone();
         let target = match &placed {
             Some(Placed { target: None, reason }) => {
-                return Ok(Turn::skipped(if reason.starts_with("no suitable") { reason.clone() } else { "no change".into() }));
+                return Ok(Turn::skipped(if reason.starts_with("no suitable") {
+                    reason.clone()
+                } else {
+                    "no change".into()
+                }));
             }
             Some(Placed { target: Some(target), .. }) => target.clone(),
             // The memo was lost: the plan's node is what is left to go by.
@@ -332,7 +351,11 @@ impl<H: Host> Run<'_, H> {
                 None => return Ok(Turn::skipped("no change")),
             },
         };
-        if vm.node.as_deref() == Some(target.as_str()) {
+        let node = vm.node.clone().unwrap_or_default();
+        if self.memo.effects.contains_key("migrated") && node != target {
+            self.info(format!("moved to {node} by other hands after the migration: it is followed"));
+        }
+        if self.memo.effects.contains_key("migrated") || node == target {
             return Ok(self.by_effect("migrated"));
         }
         if vm.status == "running" {
@@ -350,7 +373,13 @@ impl<H: Host> Run<'_, H> {
         let volumes = disks::volumes(&vm.config);
         let used: Vec<&str> = volumes.iter().filter_map(disks::Drive::storage).collect();
         let wanted = self.settings.named_storage();
-        match placement::storage_mapping(&used, system.storage().unwrap_or_default(), wanted, &target, &self.host.storages()?) {
+        match placement::storage_mapping(
+            &used,
+            system.storage().unwrap_or_default(),
+            wanted,
+            &target,
+            &self.host.storages()?,
+        ) {
             Ok(mapping) => {
                 let options = if mapping.is_empty() { Vec::new() } else { vec![("targetstorage".to_owned(), mapping)] };
                 Ok(Turn::submit(Write::Migrate { target, options }, &["migrated"]))
@@ -422,15 +451,29 @@ impl<H: Host> Run<'_, H> {
         }
         let wanted = gib.saturating_mul(1024);
         match drive.size_mib() {
-            Some(size) if size == wanted => self.by_effect(state),
+            // Storages round up.
+            Some(size) if size == wanted || (size > wanted && self.memo.effects.contains_key(state)) => {
+                self.by_effect(state)
+            }
             Some(size) if size > wanted => {
-                let rejected = if state == configure::ADDITIONAL_SIZE { "additional_disk_shrink_rejected" } else { "system_disk_shrink_rejected" };
+                let rejected = if state == configure::ADDITIONAL_SIZE {
+                    "additional_disk_shrink_rejected"
+                } else {
+                    "system_disk_shrink_rejected"
+                };
                 self.warn(format!("{rejected}: {slot} has {size} MiB, the plan {wanted} MiB"));
                 Turn::skipped("shrink not allowed by Proxmox")
             }
             // Where the configuration doesn't say a size, the write's own result has to do.
             None if self.result_of(&format!("resize {slot}")).is_some_and(|e| e.ok) => self.by_effect(state),
-            _ => Turn::submit(Write::Resize { disk: slot.to_owned(), to_mib: wanted }, if state == configure::ADDITIONAL_SIZE { &[configure::ADDITIONAL_SIZE] } else { &["set_system_disk_size"] }),
+            _ => Turn::submit(
+                Write::Resize { disk: slot.to_owned(), to_mib: wanted },
+                if state == configure::ADDITIONAL_SIZE {
+                    &[configure::ADDITIONAL_SIZE]
+                } else {
+                    &["set_system_disk_size"]
+                },
+            ),
         }
     }
 
@@ -481,7 +524,10 @@ impl<H: Host> Run<'_, H> {
         let vm = self.own_vm()?;
         if vm.status == "running" {
             let primary = self.host.leases().unwrap_or_default();
-            let at = [4, 6].iter().find_map(|f| cloudinit::primary(&primary, *f)).map_or_else(String::new, |l| format!(" at {}", l.address));
+            let at = [4, 6]
+                .iter()
+                .find_map(|f| cloudinit::primary(&primary, *f))
+                .map_or_else(String::new, |l| format!(" at {}", l.address));
             self.info(format!("VM is ready: {}{at}", self.name()));
             return Ok(Turn::Reached(How::Done));
         }
@@ -489,12 +535,19 @@ impl<H: Host> Run<'_, H> {
         let since = *self.memo.started_ms.get_or_insert(now);
         let waited = now.saturating_sub(since);
         if waited < START_MS {
-            return Ok(Turn::wait(2_000, Some("vm"), format!("started {}s ago, status: {}", waited / 1000, vm.status)));
+            return Ok(Turn::wait(
+                2_000,
+                Some("vm"),
+                format!("started, but it does not run yet (status: {})", vm.status),
+            ));
         }
         Ok(Turn::wait(
             30_000,
             Some("vm"),
-            format!("the VM does not run {}s after its start (status: {}): look at its console; it is checked again every 30 s", waited / 1000, vm.status),
+            format!(
+                "the VM does not run 60 s after its start (status: {}): look at its console; it is checked again every 30 s",
+                vm.status
+            ),
         ))
     }
 }

@@ -191,7 +191,10 @@ pub fn free_slot(config: &BTreeMap<String, String>, system: &str) -> Result<Stri
     let bus = slot(system).map_or("scsi", |(bus, _)| if bus == "ide" { "scsi" } else { bus });
     let slots = BUSES.iter().find(|(b, _)| *b == bus).map_or(0, |(_, n)| *n);
     (0..slots).map(|n| format!("{bus}{n}")).find(|key| !config.contains_key(key)).ok_or_else(|| {
-        Failure::fix_config("no-free-slot", format!("All {slots} {bus} slots of the VM are taken: take a disk out of the template."))
+        Failure::fix_config(
+            "no-free-slot",
+            format!("All {slots} {bus} slots of the VM are taken: take a disk out of the template."),
+        )
     })
 }
 
@@ -227,8 +230,21 @@ mod tests {
             ("bootdisk alone", &[("bootdisk", "virtio1"), ("ide0", disk), ("virtio1", disk)], "virtio1"),
             ("cd first", &[("boot", "order=ide2;scsi0"), ("ide2", cd), ("scsi0", disk)], "scsi0"),
             ("cloud-init first", &[("boot", "order=ide0;virtio0"), ("ide0", ci), ("virtio0", disk)], "virtio0"),
-            ("cloud-init without media", &[("boot", "order=ide0;scsi3"), ("ide0", "nfs.a:100/vm-100-cloudinit.qcow2"), ("scsi3", disk)], "scsi3"),
-            ("net first", &[("boot", "order=net0;ide2;scsi0"), ("net0", "virtio=AA,bridge=vmbr0"), ("ide2", "none,media=cdrom"), ("scsi0", disk)], "scsi0"),
+            (
+                "cloud-init without media",
+                &[("boot", "order=ide0;scsi3"), ("ide0", "nfs.a:100/vm-100-cloudinit.qcow2"), ("scsi3", disk)],
+                "scsi3",
+            ),
+            (
+                "net first",
+                &[
+                    ("boot", "order=net0;ide2;scsi0"),
+                    ("net0", "virtio=AA,bridge=vmbr0"),
+                    ("ide2", "none,media=cdrom"),
+                    ("scsi0", disk),
+                ],
+                "scsi0",
+            ),
             ("first of the order wins", &[("boot", "order=scsi1;scsi0"), ("scsi0", disk), ("scsi1", disk)], "scsi1"),
             ("no boot line", &[("scsi0", disk), ("ide2", cd)], "scsi0"),
             ("no boot line, ide before scsi", &[("scsi0", disk), ("ide0", disk)], "ide0"),
@@ -272,7 +288,14 @@ mod tests {
 
     #[test]
     fn sizes_are_read_in_every_unit() {
-        for (text, mib) in [("10G", 10_240), ("2252M", 2252), ("1T", 1_048_576), ("1048576K", 1024), ("1073741824", 1024), ("1.5G", 1536)] {
+        for (text, mib) in [
+            ("10G", 10_240),
+            ("2252M", 2252),
+            ("1T", 1_048_576),
+            ("1048576K", 1024),
+            ("1073741824", 1024),
+            ("1.5G", 1536),
+        ] {
             assert_eq!(parse_size_mib(text), Some(mib), "{text}");
         }
         assert_eq!(parse_size_mib("big"), None);
@@ -281,7 +304,10 @@ mod tests {
 
     #[test]
     fn storage_names_with_dots_and_path_volumes_are_understood() {
-        assert_eq!(Drive::parse("nfs.fast-1:9000/base-9000-disk-0.qcow2/100/vm-100-disk-0.qcow2,size=1G").storage(), Some("nfs.fast-1"));
+        assert_eq!(
+            Drive::parse("nfs.fast-1:9000/base-9000-disk-0.qcow2/100/vm-100-disk-0.qcow2,size=1G").storage(),
+            Some("nfs.fast-1")
+        );
         assert_eq!(format_of("nfs.fast-1:100/vm-100-disk-0.qcow2"), Some("qcow2"));
         assert_eq!(format_of("local-lvm:vm-100-disk-0"), None);
         assert_eq!(format_of("nfs.raw-1:vm-100-disk-0"), None);

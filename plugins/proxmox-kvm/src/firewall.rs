@@ -60,7 +60,14 @@ mod tests {
     #[test]
     fn with_an_untouched_plan_the_filter_is_on_and_the_policies_accept() {
         let settings = Settings::default();
-        for (key, value) in [("enable", "1"), ("ipfilter", "1"), ("macfilter", "1"), ("radv", "0"), ("policy_in", "ACCEPT"), ("log_level_out", "nolog")] {
+        for (key, value) in [
+            ("enable", "1"),
+            ("ipfilter", "1"),
+            ("macfilter", "1"),
+            ("radv", "0"),
+            ("policy_in", "ACCEPT"),
+            ("log_level_out", "nolog"),
+        ] {
             assert_eq!(option(&settings, key), value, "{key}");
         }
     }

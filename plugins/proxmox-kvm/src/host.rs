@@ -34,17 +34,39 @@ impl Look {
 /// A write to the service's VM, not handed over yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Write {
-    Clone { template: u32, number: u32, name: String, full: bool, options: Vec<(String, String)> },
-    Migrate { target: String, options: Vec<(String, String)> },
-    Configure { set: Vec<(String, String)>, delete: Vec<String>, digest: String },
+    Clone {
+        template: u32,
+        number: u32,
+        name: String,
+        full: bool,
+        options: Vec<(String, String)>,
+    },
+    Migrate {
+        target: String,
+        options: Vec<(String, String)>,
+    },
+    Configure {
+        set: Vec<(String, String)>,
+        delete: Vec<String>,
+        digest: String,
+    },
     /// To this size in MiB.
-    Resize { disk: String, to_mib: u32 },
+    Resize {
+        disk: String,
+        to_mib: u32,
+    },
     Start,
-    Shutdown { timeout_s: u32, force: bool },
+    Shutdown {
+        timeout_s: u32,
+        force: bool,
+    },
     Stop,
     Destroy,
     FirewallOptions(Vec<(String, String)>),
-    FirewallSet { name: String, addresses: Vec<String> },
+    FirewallSet {
+        name: String,
+        addresses: Vec<String>,
+    },
     RemoveBackup(String),
 }
 

@@ -46,7 +46,7 @@ pub struct Memo {
     /// State → id of the effect that satisfied it.
     pub effects: BTreeMap<String, String>,
     pub placed: Option<Placed>,
-    /// Slot and time (ms) of things that have begun.
+    /// When things began (wall clock, ms): DNS, start, shutdown, hard stop, proof of absence.
     pub dns_since_ms: Option<u64>,
     pub started_ms: Option<u64>,
     pub stop_since_ms: Option<u64>,

@@ -140,7 +140,8 @@ mod tests {
 
     #[test]
     fn a_label_is_always_a_dns_name() {
-        for (text, label) in [("17-5546", "17-5546"), ("Ä_My VM!", "my-vm"), ("--", "vm"), ("a..b", "a-b"), ("", "vm")] {
+        for (text, label) in [("17-5546", "17-5546"), ("Ä_My VM!", "my-vm"), ("--", "vm"), ("a..b", "a-b"), ("", "vm")]
+        {
             assert_eq!(host_label(text), label, "{text}");
         }
         assert_eq!(host_label(&"a".repeat(80)).len(), 63);

@@ -109,8 +109,14 @@ pub fn mac(random: &[u8]) -> Option<String> {
 mod tests {
     use super::*;
 
-    const WANT: Wanted<'static> =
-        Wanted { model: "template", mac: "02:00:00:00:00:01", bridge: "vmbr1", vlan: Some(42), rate: 12, firewall: true };
+    const WANT: Wanted<'static> = Wanted {
+        model: "template",
+        mac: "02:00:00:00:00:01",
+        bridge: "vmbr1",
+        vlan: Some(42),
+        rate: 12,
+        firewall: true,
+    };
 
     #[test]
     fn the_templates_model_and_unknown_keys_stay() {
@@ -120,7 +126,10 @@ mod tests {
 
     #[test]
     fn vlan_0_and_rate_0_mean_absent() {
-        let nic = wanted(Some("virtio=AA:BB:CC:DD:EE:FF,bridge=vmbr0,tag=9,rate=3,firewall=1"), &Wanted { vlan: Some(0), rate: 0, firewall: false, ..WANT });
+        let nic = wanted(
+            Some("virtio=AA:BB:CC:DD:EE:FF,bridge=vmbr0,tag=9,rate=3,firewall=1"),
+            &Wanted { vlan: Some(0), rate: 0, firewall: false, ..WANT },
+        );
         assert_eq!(nic.to_string(), "virtio=02:00:00:00:00:01,bridge=vmbr1");
     }
 

@@ -101,7 +101,9 @@ pub fn choices(need: &Need<'_>, sources: &[Source], nodes: &[Node], storages: &[
 
     let why = match need.node {
         Some(node) if !is_online(node) => format!("node {node} is not online"),
-        Some(node) => format!("node {node} can't take it (storage, or the template can't get there)"),
+        Some(node) => {
+            format!("node {node} can't take it (storage, or the template can't get there)")
+        }
         None => "no node has the RAM and the storage".to_owned(),
     };
     for source in sources.iter().filter(|s| is_online(&s.template.node)) {
@@ -194,14 +196,22 @@ fn route(need: &Need<'_>, source: &Source, target: &str, storages: &[Storage]) -
     // The clone is made on the template's node: on the named storage if that is there too, else on its own.
     let options = need
         .storage
-        .filter(|name| !need.linked && *name != template.storage && holds_images(storages, name, &template.node).is_some())
+        .filter(|name| {
+            !need.linked && *name != template.storage && holds_images(storages, name, &template.node).is_some()
+        })
         .map(|name| vec![("storage".to_owned(), name.to_owned())])
         .unwrap_or_default();
     Some((2, choice(options, Some(target.to_owned()), format!("cloned on {} and migrated to {target}", template.node))))
 }
 
 /// Mapping for an offline migration: `a:b` for each storage that has to change; empty when none has to.
-pub fn storage_mapping(used: &[&str], system: &str, wanted: Option<&str>, target: &str, storages: &[Storage]) -> Result<String, String> {
+pub fn storage_mapping(
+    used: &[&str],
+    system: &str,
+    wanted: Option<&str>,
+    target: &str,
+    storages: &[Storage],
+) -> Result<String, String> {
     let mut map: Vec<(String, String)> = Vec::new();
     for name in used {
         if map.iter().any(|(from, _)| from == name) {
@@ -231,18 +241,38 @@ mod tests {
     use super::*;
 
     fn node(name: &str, free: u32) -> Node {
-        Node { name: name.into(), online: true, memory_total_mib: 100_000, memory_used_mib: 100_000 - free, promised_mib: 0, cpus: 8, ext: Vec::new() }
+        Node {
+            name: name.into(),
+            online: true,
+            memory_total_mib: 100_000,
+            memory_used_mib: 100_000 - free,
+            promised_mib: 0,
+            cpus: 8,
+            ext: Vec::new(),
+        }
     }
 
     fn storage(name: &str, node: &str, shared: bool) -> Storage {
         Storage {
-            name: name.into(), node: node.into(), kind: "dir".into(), shared, active: true, content: vec!["images".into()],
-            total_mib: 1_000_000, free_mib: 500_000, promised_mib: 0, ext: Vec::new(),
+            name: name.into(),
+            node: node.into(),
+            kind: "dir".into(),
+            shared,
+            active: true,
+            content: vec!["images".into()],
+            total_mib: 1_000_000,
+            free_mib: 500_000,
+            promised_mib: 0,
+            ext: Vec::new(),
         }
     }
 
     fn source(number: u32, node: &str, storage: &str, shared: bool) -> Source {
-        Source { template: Template { number, node: node.into(), storage: storage.into(), shared, ext: Vec::new() }, movable: shared, disk_mib: 2048 }
+        Source {
+            template: Template { number, node: node.into(), storage: storage.into(), shared, ext: Vec::new() },
+            movable: shared,
+            disk_mib: 2048,
+        }
     }
 
     fn storages() -> Vec<Storage> {
@@ -354,7 +384,10 @@ mod tests {
         all.push(storage("fast", "b", false));
         all.push(storage("old", "a", false));
         assert_eq!(storage_mapping(&["local", "nfs"], "local", None, "b", &all).unwrap(), "");
-        assert_eq!(storage_mapping(&["local", "nfs", "local"], "local", Some("fast"), "b", &all).unwrap(), "local:fast");
+        assert_eq!(
+            storage_mapping(&["local", "nfs", "local"], "local", Some("fast"), "b", &all).unwrap(),
+            "local:fast"
+        );
         assert_eq!(storage_mapping(&["old"], "old", None, "b", &all).unwrap(), "old:fast");
         assert!(storage_mapping(&["old"], "old", None, "z", &all).unwrap_err().contains("node z"));
     }

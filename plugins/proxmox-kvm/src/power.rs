@@ -20,7 +20,11 @@ impl<H: Host> Run<'_, H> {
                 if vm.get("onboot").unwrap_or("0") == wanted {
                     return Ok(self.by_effect(state));
                 }
-                let write = Write::Configure { set: vec![("onboot".into(), wanted.into())], delete: Vec::new(), digest: vm.digest };
+                let write = Write::Configure {
+                    set: vec![("onboot".into(), wanted.into())],
+                    delete: Vec::new(),
+                    digest: vm.digest,
+                };
                 Ok(Turn::Submit { write, states: vec![state], password: None })
             }
             "suspended" => self.stop("suspended", &vm),

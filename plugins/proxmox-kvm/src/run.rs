@@ -30,7 +30,11 @@ const COLLISIONS_AT_ONCE: u32 = 3;
 pub enum Turn {
     Reached(How),
     /// Hand this over; on success it satisfies these states.
-    Submit { write: Write, states: Vec<&'static str>, password: Option<String> },
+    Submit {
+        write: Write,
+        states: Vec<&'static str>,
+        password: Option<String>,
+    },
     Wait(Wait),
     Stuck(String),
 }
@@ -81,21 +85,27 @@ pub struct Run<'a, H: Host> {
 pub fn step<H: Host>(host: &H) -> Result<Outcome, Failure> {
     let kind = host.kind();
     let states = KINDS.iter().find(|(k, _)| *k == kind).map(|(_, states)| *states).ok_or_else(|| {
-        Failure::report_bug("unknown-kind", format!("This plugin knows no operation `{kind}`: its manifest and its code disagree."))
+        Failure::report_bug(
+            "unknown-kind",
+            format!("This plugin knows no operation `{kind}`: its manifest and its code disagree."),
+        )
     })?;
-    let settings = if kind == "deploy" { Settings::parse(&host.settings())? } else { Settings::parse_lenient(&host.settings()) };
+    let settings =
+        if kind == "deploy" { Settings::parse(&host.settings())? } else { Settings::parse_lenient(&host.settings()) };
     let mut run = Run { host, settings, memo: Memo::read(host.memo().as_deref()), settled: None, looked: None };
-    let outcome = match run.go(states) {
-        // Expected contention is no error and not counted as an attempt.
+    match run.go(states) {
+        Ok(outcome) => {
+            host.remember(&run.memo.write());
+            Ok(outcome)
+        }
+        // Expected contention is no error and not counted as an attempt. Nothing was done, so nothing is remembered.
         Err(busy) if busy.action == Action::Busy => Ok(Outcome::Waiting(Wait {
             after_ms: busy.retry_after_ms.unwrap_or(5_000),
             topic: topic_of(&busy.code).map(str::to_owned),
             reason: busy.message,
         })),
-        other => other,
-    }?;
-    host.remember(&run.memo.write());
-    Ok(outcome)
+        Err(failure) => Err(failure),
+    }
 }
 
 /// What ends a wait of this code early.
@@ -119,26 +129,41 @@ impl<H: Host> Run<'_, H> {
         })?;
         let mut reached = Vec::new();
         for state in states.iter().skip(at + 1) {
+            let before = self.memo.clone();
             let turn = match self.turn(state) {
-                Ok(turn) | Err(Stop::Turn(turn)) => turn,
-                Err(Stop::Failed(failure)) if reached.is_empty() => return Err(failure),
-                Err(Stop::Failed(_)) => break,
+                Ok(turn) | Err(Stop::Turn(turn)) => Ok(turn),
+                Err(Stop::Failed(failure)) => Err(failure),
             };
             match turn {
-                Turn::Reached(how) => reached.push(Reached { state: (*state).to_owned(), how }),
-                _ if !reached.is_empty() => break,
-                Turn::Submit { write, states, password } => {
-                    self.submit(&write, &states, password)?;
-                    return Ok(Outcome::Submitted);
+                Ok(Turn::Reached(how)) => reached.push(Reached { state: (*state).to_owned(), how }),
+                // What was reached is told first; the rest is decided anew, as if this turn had not been.
+                _ if !reached.is_empty() => {
+                    self.memo = before;
+                    break;
                 }
-                Turn::Wait(wait) => return Ok(Outcome::Waiting(wait)),
-                Turn::Stuck(why) => return Ok(Outcome::Stuck(why)),
+                Err(failure) => return Err(failure),
+                Ok(turn) => return self.hand_over(turn),
             }
         }
         if reached.is_empty() {
-            return Err(Failure::report_bug("final-state", format!("`{here}` is the final state: there is nothing left to do.")));
+            return Err(Failure::report_bug(
+                "final-state",
+                format!("`{here}` is the final state: there is nothing left to do."),
+            ));
         }
         Ok(Outcome::Reached(reached))
+    }
+
+    fn hand_over(&mut self, turn: Turn) -> Result<Outcome, Failure> {
+        match turn {
+            Turn::Reached(_) => Err(Failure::report_bug("turn", "A reached state was to be handed over.")),
+            Turn::Submit { write, states, password } => {
+                self.submit(&write, &states, password)?;
+                Ok(Outcome::Submitted)
+            }
+            Turn::Wait(wait) => Ok(Outcome::Waiting(wait)),
+            Turn::Stuck(why) => Ok(Outcome::Stuck(why)),
+        }
     }
 
     fn turn(&mut self, state: &'static str) -> Result<Turn, Stop> {
@@ -165,6 +190,12 @@ impl<H: Host> Run<'_, H> {
         } else {
             match effect.code.as_str() {
                 "locked" | "busy" => {
+                    // It did not begin: its time has not begun either.
+                    match flight.key.as_str() {
+                        "shutdown" => self.memo.stop_since_ms = None,
+                        "stop" => self.memo.hard_stop_since_ms = None,
+                        _ => {}
+                    }
                     return Some(Wait {
                         after_ms: 5_000,
                         topic: Some("vm".into()),
@@ -173,7 +204,10 @@ impl<H: Host> Run<'_, H> {
                 }
                 "digest" => {
                     self.memo.collisions += 1;
-                    self.host.log(Level::Info, "somebody else changed the VM's configuration in the same moment: looking again");
+                    self.host.log(
+                        Level::Info,
+                        "somebody else changed the VM's configuration in the same moment: looking again",
+                    );
                     if self.memo.collisions > COLLISIONS_AT_ONCE {
                         return Some(Wait {
                             after_ms: VM_WAIT_MS,
@@ -236,10 +270,14 @@ impl<H: Host> Run<'_, H> {
                 None => Ok(look),
             },
             Presence::Copying => Err(Turn::wait(VM_WAIT_MS, Some("vm"), format!("the copy of VM {number} has just begun")).into()),
-            Presence::None => Err(Turn::Stuck(format!(
-                "VM {number} is gone: it was removed by other hands. Terminate the service, or reset it to `creation` to deploy it again."
-            ))
-            .into()),
+            Presence::None => {
+                // A VM on its way between two nodes may be out of sight for a moment: only proof makes it gone.
+                self.host.prove_absence()?;
+                Err(Turn::Stuck(format!(
+                    "VM {number} is gone: it was removed by other hands. Terminate the service, or reset it to `creation` to deploy it again."
+                ))
+                .into())
+            }
             Presence::Foreign => Err(Turn::Stuck(format!(
                 "VM {number} does not carry this service's mark any more: it is not touched. Find out whose it is; if it \
                  is this one, restore the mark in its description."
@@ -287,9 +325,12 @@ impl<H: Host> Run<'_, H> {
 fn failed(flight: &Flight, effect: &Effect, write: &Write) -> Failure {
     if effect.ok {
         let keys = match write {
-            Write::Configure { set, delete, .. } => {
-                set.iter().map(|(k, _)| k.as_str()).chain(delete.iter().map(String::as_str)).collect::<Vec<_>>().join(", ")
-            }
+            Write::Configure { set, delete, .. } => set
+                .iter()
+                .map(|(k, _)| k.as_str())
+                .chain(delete.iter().map(String::as_str))
+                .collect::<Vec<_>>()
+                .join(", "),
             other => other.key(),
         };
         return Failure::retry(

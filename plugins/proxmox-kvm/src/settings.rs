@@ -220,10 +220,7 @@ impl Settings {
 
     /// Addresses to lease of each family: a DHCP family gets none.
     pub fn wanted_addresses(&self) -> (u32, u32) {
-        (
-            if self.dhcp_ipv4 { 0 } else { self.ipv4_addresses },
-            if self.dhcp_ipv6 { 0 } else { self.ipv6_addresses },
-        )
+        (if self.dhcp_ipv4 { 0 } else { self.ipv4_addresses }, if self.dhcp_ipv6 { 0 } else { self.ipv6_addresses })
     }
 
     pub fn any_dhcp(&self) -> bool {
@@ -261,19 +258,57 @@ mod tests {
             .collect();
         found.sort();
         let mut wanted: Vec<(String, Option<String>)> = [
-            ("CPU Cores", Some("CPU")), ("RAM", Some("RAM")), ("System Disk", None), ("Additional Disk", None),
-            ("System Disk Read Bandwidth", None), ("System Disk Write Bandwidth", None),
-            ("Additional Disk Read Bandwidth", None), ("Additional Disk Write Bandwidth", None),
-            ("System Disk Read IOPS", None), ("System Disk Write IOPS", None),
-            ("Additional Disk Read IOPS", None), ("Additional Disk Write IOPS", None),
-            ("Network Bandwidth", None), ("IPv4 Addresses", Some("ipv4")), ("IPv6 Addresses", Some("ipv6")),
-            ("Backups", Some("B")), ("Snapshots", Some("S")), ("Operating System", Some("OS")),
+            ("CPU Cores", Some("CPU")),
+            ("RAM", Some("RAM")),
+            ("System Disk", None),
+            ("Additional Disk", None),
+            ("System Disk Read Bandwidth", None),
+            ("System Disk Write Bandwidth", None),
+            ("Additional Disk Read Bandwidth", None),
+            ("Additional Disk Write Bandwidth", None),
+            ("System Disk Read IOPS", None),
+            ("System Disk Write IOPS", None),
+            ("Additional Disk Read IOPS", None),
+            ("Additional Disk Write IOPS", None),
+            ("Network Bandwidth", None),
+            ("IPv4 Addresses", Some("ipv4")),
+            ("IPv6 Addresses", Some("ipv6")),
+            ("Backups", Some("B")),
+            ("Snapshots", Some("S")),
+            ("Operating System", Some("OS")),
         ]
         .into_iter()
         .map(|(n, l)| (n.to_owned(), l.map(str::to_owned)))
         .collect();
         wanted.sort();
         assert_eq!(found, wanted);
+    }
+
+    #[test]
+    fn the_schema_takes_its_own_defaults_and_refuses_what_can_not_be() {
+        let schema = manifest()["settings"].clone();
+        let validator = jsonschema::validator_for(&schema).unwrap();
+        let mut good: serde_json::Map<_, _> =
+            schema["properties"].as_object().unwrap().iter().map(|(k, v)| (k.clone(), v["default"].clone())).collect();
+        good.insert("main-domain".into(), "vm.Example.com.".into());
+        assert!(validator.is_valid(&good.clone().into()));
+        for (key, value) in [
+            ("vlan", serde_json::json!(4095)),
+            ("first-vm-id", 99.into()),
+            ("ram", 0.into()),
+            ("cpu-cores", 0.into()),
+            ("network-model", "ne2k".into()),
+            ("firewall-policy-in", "LOG".into()),
+            ("bridge", "vmbr0,tag=1".into()),
+            ("os-user", "Root User".into()),
+            ("main-domain", "-a..b".into()),
+            ("snapshot-lifetime-days", 11.into()),
+            ("no-such-setting", 1.into()),
+        ] {
+            let mut bad = good.clone();
+            bad.insert(key.into(), value);
+            assert!(!validator.is_valid(&bad.into()), "{key}");
+        }
     }
 
     #[test]

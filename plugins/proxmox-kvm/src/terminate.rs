@@ -8,7 +8,8 @@ use crate::deploy::FACTS;
 use crate::host::{Action, Failure, Host, How, Level, Look, Presence, Write};
 use crate::run::{Run, Stop, Turn};
 
-pub const STATES: [&str; 7] = ["terminate", "stopped", "backups_removed", "dns_removed", "destroyed", "released", "remove"];
+pub const STATES: [&str; 7] =
+    ["terminate", "stopped", "backups_removed", "dns_removed", "destroyed", "released", "remove"];
 
 /// The guest has this long to shut down, then it is switched off.
 pub const SHUTDOWN_S: u32 = 120;
@@ -51,7 +52,9 @@ impl<H: Host> Run<'_, H> {
 
     /// Looks whether there is something of ours to take away. Waits while Proxmox works on it.
     fn target(&mut self) -> Result<Target, Stop> {
-        let Some(number) = self.host.number() else { return Ok(Target::Gone) };
+        let Some(number) = self.host.number() else {
+            return Ok(Target::Gone);
+        };
         let vm = self.look()?;
         match vm.presence {
             Presence::None => Ok(Target::Gone),
@@ -95,7 +98,8 @@ impl<H: Host> Run<'_, H> {
             return Ok(Turn::submit(Write::Shutdown { timeout_s: SHUTDOWN_S, force: true }, states));
         }
         if self.memo.hard_stop_since_ms.is_none() {
-            let waited = self.memo.stop_since_ms.map_or(u64::from(SHUTDOWN_S) * 1000, |since| now.saturating_sub(since));
+            let waited =
+                self.memo.stop_since_ms.map_or(u64::from(SHUTDOWN_S) * 1000, |since| now.saturating_sub(since));
             let refused = self.result_of("shutdown").is_some_and(|e| !e.ok);
             if waited < u64::from(SHUTDOWN_S) * 1000 && !refused {
                 return Ok(self.heartbeat(waited, SHUTDOWN_S, &vm.status));
@@ -120,12 +124,12 @@ impl<H: Host> Run<'_, H> {
 
     /// One line every 15 s while it still runs.
     fn heartbeat(&mut self, waited: u64, of_s: u32, status: &str) -> Turn {
-        let line = format!("still running, waited {}s / {of_s}s, status: {status}", waited / 1000);
         if waited / HEARTBEAT_MS > self.memo.heartbeats {
             self.memo.heartbeats = waited / HEARTBEAT_MS;
-            self.info(&line);
+            self.info(format!("still running, waited {}s / {of_s}s, status: {status}", waited / 1000));
         }
-        Turn::wait(LOOK_MS, Some("vm"), line)
+        // The reason stays the same while it lasts, so it is not a line of its own every time.
+        Turn::wait(LOOK_MS, Some("vm"), format!("the VM still runs and has {of_s}s to stop"))
     }
 
     /// Best effort: what can't be removed is logged and left.
@@ -204,7 +208,9 @@ impl<H: Host> Run<'_, H> {
         match self.host.prove_absence() {
             Ok(absence) => {
                 for volume in &absence.leftovers {
-                    self.warn(format!("a volume with the VM's number is left: {volume} (not removed; see whose it is)"));
+                    self.warn(format!(
+                        "a volume with the VM's number is left: {volume} (not removed; see whose it is)"
+                    ));
                 }
                 Ok(match self.memo.effects.get("destroyed") {
                     Some(id) => Turn::Reached(How::ByEffect(id.clone())),
@@ -215,7 +221,11 @@ impl<H: Host> Run<'_, H> {
                 let now = self.host.now_ms();
                 let since = *self.memo.absent_since_ms.get_or_insert(now);
                 if now.saturating_sub(since) < PROOF_MS {
-                    return Ok(Turn::wait(LOOK_MS, Some("vm"), format!("the VM's absence is not proven yet: {}", failure.message)));
+                    return Ok(Turn::wait(
+                        LOOK_MS,
+                        Some("vm"),
+                        format!("the VM's absence is not proven yet: {}", failure.message),
+                    ));
                 }
                 Ok(Turn::Stuck(format!(
                     "The VM's absence can't be proven: {} Its addresses stay held. Bring all nodes of the cluster back, then terminate again.",
@@ -234,7 +244,10 @@ impl<H: Host> Run<'_, H> {
                 self.host.release_leases()?;
                 Ok(Turn::Reached(How::Done))
             }
-            Err(failure) => Err(Failure { message: format!("The addresses could not be released: {}", failure.message), ..failure }.into()),
+            Err(failure) => {
+                Err(Failure { message: format!("The addresses could not be released: {}", failure.message), ..failure }
+                    .into())
+            }
         }
     }
 }

@@ -215,7 +215,8 @@ pub enum Trouble {
     Config,
     /// The plugin asked for something impossible.
     Bug,
-    /// It may work later. Codes that are not known count as this.
+    /// It may work later, by itself: a certificate is renewed, a server comes back. Codes that are not known count as
+    /// this.
     Passing,
 }
 
@@ -223,7 +224,7 @@ impl Trouble {
     /// Sorts a failure's code.
     pub fn of(code: &str) -> Self {
         match code {
-            "rule" | "secret-position" | "unknown-slot" | "address-refused" | "tls" => Self::Config,
+            "rule" | "secret-position" | "unknown-slot" | "address-refused" => Self::Config,
             "already-sent" | "malformed" | "too-large" => Self::Bug,
             _ => Self::Passing,
         }

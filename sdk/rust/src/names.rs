@@ -19,6 +19,9 @@ impl std::error::Error for Refused {}
 
 /// The labels of a name, lower case, without the root. `"A.b."` → `["a", "b"]`; `"."` → none.
 pub fn labels(name: &str) -> Vec<String> {
+    if name == "." {
+        return Vec::new();
+    }
     let mut out = Vec::new();
     let mut label = String::new();
     let mut chars = name.chars();

@@ -1,0 +1,149 @@
+//! Installed plugins.
+
+use async_trait::async_trait;
+use semver::Version;
+use sqlx::{SqliteConnection, query, query_as, query_scalar};
+use wharf_model::{
+    Millis,
+    plugin::{PluginVersion, Rollout},
+};
+use wharf_store::{NewAudit, Plugins, Result, StoreError, rules::plugins};
+
+use crate::{
+    SqliteStore,
+    error::{Db, DbError},
+    events,
+    rows::{PluginVersionRow, RolloutRow, to_json},
+};
+
+#[async_trait]
+impl Plugins for SqliteStore {
+    async fn add_plugin(&self, version: PluginVersion, component: Vec<u8>, audit: NewAudit) -> Result<()> {
+        self.writer
+            .run(move |c| {
+                Box::pin(async move {
+                    let number = version.version.to_string();
+                    let there =
+                        query_scalar!("SELECT digest FROM plugin_version WHERE id = ?1 AND version = ?2", version.id, number)
+                            .fetch_optional(&mut *c)
+                            .await?;
+                    if let Some(digest) = there {
+                        return Ok(plugins::same_bytes(&version, &digest)?);
+                    }
+                    query!(
+                        "INSERT INTO component (digest, bytes) VALUES (?1, ?2) ON CONFLICT (digest) DO NOTHING",
+                        version.digest,
+                        component
+                    )
+                    .execute(&mut *c)
+                    .await?;
+                    let manifest = to_json(&version.manifest, "plugin_version.manifest")?;
+                    query!(
+                        "INSERT INTO plugin_version (id, version, digest, manifest, size, installed_ms, installed_by)
+                         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                        version.id,
+                        number,
+                        version.digest,
+                        manifest,
+                        version.size,
+                        version.installed_ms,
+                        version.installed_by
+                    )
+                    .execute(&mut *c)
+                    .await?;
+                    events::audit(c, Some(audit), version.installed_ms).await
+                })
+            })
+            .await
+    }
+
+    async fn plugin_versions(&self) -> Result<Vec<PluginVersion>> {
+        let mut reader = self.reader().await?;
+        let rows =
+            query_as!(PluginVersionRow, "SELECT * FROM plugin_version").fetch_all(&mut *reader).await.map_err(DbError::from)?;
+        let mut versions = rows.into_iter().map(PluginVersionRow::model).collect::<Db<Vec<_>>>()?;
+        // 0.10 comes after 0.9: text does not sort like versions.
+        versions.sort_by(|a, b| (&a.id, &a.version).cmp(&(&b.id, &b.version)));
+        Ok(versions)
+    }
+
+    async fn component(&self, digest: &str) -> Result<Option<Vec<u8>>> {
+        let mut reader = self.reader().await?;
+        Ok(query_scalar!("SELECT bytes FROM component WHERE digest = ?1", digest)
+            .fetch_optional(&mut *reader)
+            .await
+            .map_err(DbError::from)?)
+    }
+
+    async fn roll_out(&self, id: &str, version: &Version, audit: NewAudit, now: Millis) -> Result<Rollout> {
+        let (id, version) = (id.to_owned(), version.clone());
+        self.writer
+            .run(move |c| {
+                Box::pin(async move {
+                    let number = version.to_string();
+                    let there = query_scalar!(
+                        "SELECT COUNT(*) FROM plugin_version WHERE id = ?1 AND version = ?2",
+                        id,
+                        number
+                    )
+                    .fetch_one(&mut *c)
+                    .await?;
+                    if there == 0 {
+                        return Err(StoreError::NotFound(format!("version {version} of the plugin {id}")).into());
+                    }
+                    let before = rollout(c, &id).await?;
+                    let after = plugins::roll_out(&id, &version, before.as_ref());
+                    put(c, &after).await?;
+                    events::audit(c, Some(audit), now).await?;
+                    Ok(after)
+                })
+            })
+            .await
+    }
+
+    async fn set_plugin_enabled(&self, id: &str, enabled: bool, audit: NewAudit, now: Millis) -> Result<Rollout> {
+        let id = id.to_owned();
+        self.writer
+            .run(move |c| {
+                Box::pin(async move {
+                    let mut row = rollout(c, &id).await?.ok_or_else(|| plugins::not_rolled_out(&id))?;
+                    plugins::enable(&mut row, enabled);
+                    put(c, &row).await?;
+                    events::audit(c, Some(audit), now).await?;
+                    Ok(row)
+                })
+            })
+            .await
+    }
+
+    async fn rollouts(&self) -> Result<Vec<Rollout>> {
+        let mut reader = self.reader().await?;
+        let rows = query_as!(RolloutRow, "SELECT * FROM rollout ORDER BY id")
+            .fetch_all(&mut *reader)
+            .await
+            .map_err(DbError::from)?;
+        Ok(rows.into_iter().map(RolloutRow::model).collect::<Db<_>>()?)
+    }
+}
+
+async fn rollout(c: &mut SqliteConnection, id: &str) -> Db<Option<Rollout>> {
+    let row = query_as!(RolloutRow, "SELECT * FROM rollout WHERE id = ?1", id).fetch_optional(&mut *c).await?;
+    row.map(RolloutRow::model).transpose()
+}
+
+async fn put(c: &mut SqliteConnection, rollout: &Rollout) -> Db<()> {
+    let current = rollout.current.to_string();
+    let previous = rollout.previous.as_ref().map(ToString::to_string);
+    query!(
+        "INSERT INTO rollout (id, current, previous, enabled, revision) VALUES (?1, ?2, ?3, ?4, ?5)
+         ON CONFLICT (id) DO UPDATE SET current = ?2, previous = ?3, enabled = ?4, revision = ?5",
+        rollout.id,
+        current,
+        previous,
+        rollout.enabled,
+        rollout.revision
+    )
+    .execute(&mut *c)
+    .await?;
+    Ok(())
+}

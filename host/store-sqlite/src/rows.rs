@@ -1,0 +1,409 @@
+//! Rows as they stand in the tables, and the way to the words of the domain and back.
+
+use std::net::IpAddr;
+
+use serde::{Serialize, de::DeserializeOwned};
+use uuid::Uuid;
+use wharf_model::{
+    effect::{Effect, EffectState, SlotPool},
+    event::{Event, NewEvent},
+    lease::Lease,
+    object::{Object, ObjectKind},
+    operation::{Operation, Reason, Status},
+    plugin::{AuditEntry, PluginVersion, Rollout},
+    record::{Record, RecordKey},
+    service::{Phase, Service},
+};
+use wharf_store::rules::records;
+
+use crate::error::{Db, corrupt};
+
+/// A whole number that must fit.
+pub(crate) fn num<T: TryFrom<i64>>(value: i64, column: &str) -> Db<T> {
+    T::try_from(value).map_err(|_| corrupt(format!("{column} is {value}, which is out of range")))
+}
+
+pub(crate) fn uid(text: &str) -> Db<Uuid> {
+    Uuid::try_parse(text).map_err(|_| corrupt(format!("{text} is no id")))
+}
+
+pub(crate) fn opt_uid(text: Option<&String>) -> Db<Option<Uuid>> {
+    text.map(|t| uid(t)).transpose()
+}
+
+pub(crate) fn from_json<T: DeserializeOwned>(text: &str, column: &str) -> Db<T> {
+    serde_json::from_str(text).map_err(|error| corrupt(format!("{column}: {error}")))
+}
+
+pub(crate) fn to_json<T: Serialize>(value: &T, column: &str) -> Db<String> {
+    serde_json::to_string(value).map_err(|error| corrupt(format!("{column}: {error}")))
+}
+
+/// Family and 16 bytes: IPv4 is mapped into IPv6, so that all sort alike.
+pub(crate) fn address_key(address: IpAddr) -> (i64, Vec<u8>) {
+    match address {
+        IpAddr::V4(v4) => (4, v4.to_ipv6_mapped().octets().to_vec()),
+        IpAddr::V6(v6) => (6, v6.octets().to_vec()),
+    }
+}
+
+pub(crate) fn address(family: i64, bytes: &[u8]) -> Db<IpAddr> {
+    let octets: [u8; 16] = bytes.try_into().map_err(|_| corrupt("an address has not 16 bytes"))?;
+    let v6 = std::net::Ipv6Addr::from(octets);
+    match family {
+        4 => v6.to_ipv4_mapped().map(IpAddr::V4).ok_or_else(|| corrupt("an IPv4 address is not mapped")),
+        6 => Ok(IpAddr::V6(v6)),
+        other => Err(corrupt(format!("{other} is no family of addresses"))),
+    }
+}
+
+pub(crate) struct ObjectRow {
+    pub kind: String,
+    pub name: String,
+    pub revision: i64,
+    pub body: String,
+    pub created_ms: i64,
+    pub updated_ms: i64,
+}
+
+impl ObjectRow {
+    pub fn model(self) -> Db<Object> {
+        Ok(Object {
+            kind: ObjectKind::parse(&self.kind).ok_or_else(|| corrupt(format!("{} is no kind of object", self.kind)))?,
+            body: from_json(&self.body, "object.body")?,
+            name: self.name,
+            revision: self.revision,
+            created_ms: self.created_ms,
+            updated_ms: self.updated_ms,
+        })
+    }
+}
+
+pub(crate) struct ServiceRow {
+    pub id: String,
+    pub panel: String,
+    pub reference: String,
+    pub plan: String,
+    pub server: String,
+    pub plugin: String,
+    pub options: String,
+    pub settings: String,
+    pub ordered: String,
+    pub facts: String,
+    pub phase: String,
+    pub suspended: i64,
+    pub generation: i64,
+    pub state: String,
+    pub state_version: i64,
+    pub vmid: Option<i64>,
+    pub absence_proven_ms: Option<i64>,
+    pub created_ms: i64,
+    pub updated_ms: i64,
+}
+
+impl ServiceRow {
+    pub fn model(self) -> Db<Service> {
+        Ok(Service {
+            id: uid(&self.id)?,
+            options: from_json(&self.options, "service.options")?,
+            settings: from_json(&self.settings, "service.settings")?,
+            order: from_json(&self.ordered, "service.ordered")?,
+            facts: from_json(&self.facts, "service.facts")?,
+            phase: Phase::parse(&self.phase).ok_or_else(|| corrupt(format!("{} is no phase", self.phase)))?,
+            suspended: self.suspended != 0,
+            generation: num(self.generation, "service.generation")?,
+            state_version: num(self.state_version, "service.state_version")?,
+            vmid: self.vmid.map(|v| num(v, "service.vmid")).transpose()?,
+            panel: self.panel,
+            reference: self.reference,
+            plan: self.plan,
+            server: self.server,
+            plugin: self.plugin,
+            state: self.state,
+            absence_proven_ms: self.absence_proven_ms,
+            created_ms: self.created_ms,
+            updated_ms: self.updated_ms,
+        })
+    }
+}
+
+/// Not all columns are read outside SQL, but `*` names them all.
+#[allow(dead_code)]
+pub(crate) struct OperationRow {
+    pub id: String,
+    pub service_id: String,
+    pub generation: i64,
+    pub kind: String,
+    pub plugin: String,
+    pub status: String,
+    pub state: String,
+    pub state_version: i64,
+    pub memo: Option<String>,
+    pub attempt: i64,
+    pub reason_code: Option<String>,
+    pub reason_message: Option<String>,
+    pub created_ms: i64,
+    pub started_ms: Option<i64>,
+    pub state_ms: i64,
+    pub ended_ms: Option<i64>,
+    pub log_last: i64,
+    pub log_rows: i64,
+    pub epoch: i64,
+}
+
+impl OperationRow {
+    pub fn model(self) -> Db<Operation> {
+        Ok(Operation {
+            id: uid(&self.id)?,
+            service_id: uid(&self.service_id)?,
+            generation: num(self.generation, "operation.generation")?,
+            status: Status::parse(&self.status).ok_or_else(|| corrupt(format!("{} is no status", self.status)))?,
+            state_version: num(self.state_version, "operation.state_version")?,
+            attempt: num(self.attempt, "operation.attempt")?,
+            reason: match (self.reason_code, self.reason_message) {
+                (Some(code), Some(message)) => Some(Reason { code, message }),
+                _ => None,
+            },
+            kind: self.kind,
+            plugin: self.plugin,
+            state: self.state,
+            memo: self.memo,
+            created_ms: self.created_ms,
+            started_ms: self.started_ms,
+            state_ms: self.state_ms,
+            ended_ms: self.ended_ms,
+        })
+    }
+}
+
+/// Not all columns are read outside SQL, but `*` names them all.
+#[allow(dead_code)]
+pub(crate) struct QueueRow {
+    pub operation_id: String,
+    pub service_id: String,
+    pub due_ms: i64,
+    pub was_due_ms: i64,
+    pub owner: Option<String>,
+    pub epoch: i64,
+    pub rev: i64,
+    pub taken_over: i64,
+    pub preempted: i64,
+    pub nudged: i64,
+    pub wait_slot: Option<String>,
+    pub ticket: Option<i64>,
+    pub topic: Option<String>,
+}
+
+pub(crate) struct EffectRow {
+    pub operation_id: String,
+    pub sequence: i64,
+    pub service_id: String,
+    pub generation: i64,
+    pub kind: String,
+    pub server: String,
+    pub body: String,
+    pub slot_pool: Option<String>,
+    pub slot_cap: Option<i64>,
+    pub state: String,
+    pub task: Option<String>,
+    pub deadline_ms: i64,
+    pub result: Option<String>,
+    pub created_ms: i64,
+    pub issued_ms: Option<i64>,
+    pub resolved_ms: Option<i64>,
+}
+
+impl EffectRow {
+    pub fn model(self) -> Db<Effect> {
+        Ok(Effect {
+            service_id: uid(&self.service_id)?,
+            operation_id: uid(&self.operation_id)?,
+            generation: num(self.generation, "effect.generation")?,
+            sequence: num(self.sequence, "effect.sequence")?,
+            body: from_json(&self.body, "effect.body")?,
+            slot: match (self.slot_pool, self.slot_cap) {
+                (Some(name), Some(cap)) => Some(SlotPool { name, cap: num(cap, "effect.slot_cap")? }),
+                _ => None,
+            },
+            state: EffectState::parse(&self.state).ok_or_else(|| corrupt(format!("{} is no state of an effect", self.state)))?,
+            result: self.result.map(|r| from_json(&r, "effect.result")).transpose()?,
+            kind: self.kind,
+            server: self.server,
+            task: self.task,
+            deadline_ms: self.deadline_ms,
+            created_ms: self.created_ms,
+            issued_ms: self.issued_ms,
+            resolved_ms: self.resolved_ms,
+        })
+    }
+}
+
+pub(crate) struct LeaseRow {
+    pub domain: String,
+    pub family: i64,
+    pub address: Vec<u8>,
+    pub pool: String,
+    pub service_id: Option<String>,
+    pub place: i64,
+    pub network: String,
+    pub ptr: Option<String>,
+    pub leased_ms: i64,
+    pub free_after_ms: i64,
+}
+
+impl LeaseRow {
+    pub fn model(self) -> Db<Lease> {
+        Ok(Lease {
+            address: address(self.family, &self.address)?,
+            service_id: opt_uid(self.service_id.as_ref())?,
+            index: num(self.place, "lease.place")?,
+            network: from_json(&self.network, "lease.network")?,
+            domain: self.domain,
+            pool: self.pool,
+            ptr: self.ptr,
+            leased_ms: self.leased_ms,
+            free_after_ms: self.free_after_ms,
+        })
+    }
+}
+
+/// Not all columns are read outside SQL, but `*` names them all.
+#[allow(dead_code)]
+pub(crate) struct RecordRow {
+    pub zone: String,
+    pub name: String,
+    pub rtype: String,
+    pub value: String,
+    pub service_id: String,
+    pub queue: String,
+    pub ttl: Option<i64>,
+    pub wanted: i64,
+    pub sent: i64,
+    pub open: i64,
+    pub sought: i64,
+    pub attempt: i64,
+    pub due_ms: i64,
+    pub reason: Option<String>,
+    pub updated_ms: i64,
+}
+
+impl RecordRow {
+    pub fn model(self) -> Db<Record> {
+        Ok(Record {
+            key: RecordKey {
+                zone: self.zone,
+                name: self.name,
+                rtype: self.rtype,
+                value: self.value,
+                service_id: uid(&self.service_id)?,
+            },
+            ttl: self.ttl.map(|t| num(t, "record.ttl")).transpose()?,
+            wanted: self.wanted != 0,
+            written: records::written(self.wanted != 0, self.sent != 0, self.open != 0),
+            attempt: num(self.attempt, "record.attempt")?,
+            due_ms: self.due_ms,
+            reason: self.reason,
+            updated_ms: self.updated_ms,
+        })
+    }
+}
+
+pub(crate) struct EventRow {
+    pub seq: i64,
+    pub id: String,
+    pub at_ms: i64,
+    pub kind: String,
+    pub service_id: Option<String>,
+    pub panel: Option<String>,
+    pub subject: String,
+    pub generation: i64,
+    pub data: String,
+}
+
+impl EventRow {
+    pub fn model(self) -> Db<Event> {
+        Ok(Event {
+            seq: self.seq,
+            id: uid(&self.id)?,
+            at_ms: self.at_ms,
+            event: NewEvent {
+                kind: self.kind,
+                service_id: opt_uid(self.service_id.as_ref())?,
+                panel: self.panel,
+                subject: self.subject,
+                generation: num(self.generation, "event.generation")?,
+                data: from_json(&self.data, "event.data")?,
+            },
+        })
+    }
+}
+
+pub(crate) struct AuditRow {
+    pub seq: i64,
+    pub at_ms: i64,
+    pub actor: String,
+    pub action: String,
+    pub subject: String,
+    pub body: String,
+}
+
+impl AuditRow {
+    pub fn model(self) -> Db<AuditEntry> {
+        Ok(AuditEntry {
+            seq: self.seq,
+            at_ms: self.at_ms,
+            actor: self.actor,
+            action: self.action,
+            subject: self.subject,
+            body: from_json(&self.body, "audit.body")?,
+        })
+    }
+}
+
+pub(crate) struct PluginVersionRow {
+    pub id: String,
+    pub version: String,
+    pub digest: String,
+    pub manifest: String,
+    pub size: i64,
+    pub installed_ms: i64,
+    pub installed_by: String,
+}
+
+pub(crate) fn version(text: &str) -> Db<semver::Version> {
+    semver::Version::parse(text).map_err(|error| corrupt(format!("the version {text}: {error}")))
+}
+
+impl PluginVersionRow {
+    pub fn model(self) -> Db<PluginVersion> {
+        Ok(PluginVersion {
+            version: version(&self.version)?,
+            manifest: from_json(&self.manifest, "plugin_version.manifest")?,
+            id: self.id,
+            digest: self.digest,
+            size: self.size,
+            installed_ms: self.installed_ms,
+            installed_by: self.installed_by,
+        })
+    }
+}
+
+pub(crate) struct RolloutRow {
+    pub id: String,
+    pub current: String,
+    pub previous: Option<String>,
+    pub enabled: i64,
+    pub revision: i64,
+}
+
+impl RolloutRow {
+    pub fn model(self) -> Db<Rollout> {
+        Ok(Rollout {
+            current: version(&self.current)?,
+            previous: self.previous.as_deref().map(version).transpose()?,
+            enabled: self.enabled != 0,
+            id: self.id,
+            revision: self.revision,
+        })
+    }
+}
