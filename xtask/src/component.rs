@@ -5,6 +5,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use wasmparser::{Parser, Payload};
+use wit_parser::WorldItem;
+use wit_parser::decoding::{DecodedWasm, decode};
 
 /// Name of the custom section, as the host reads it.
 pub const SECTION: &str = "wharf:manifest";
@@ -43,6 +45,31 @@ pub fn manifest_of(component: &[u8]) -> Result<Option<Vec<u8>>> {
         }
     }
     Ok(found)
+}
+
+/// Fails when a component imports an interface of ours that its manifest does not want: the host would refuse it.
+/// Interfaces that hold types alone give no authority and need not be named.
+pub fn check_imports(component: &[u8], manifest: &[u8]) -> Result<()> {
+    let manifest: serde_json::Value = serde_json::from_slice(manifest)?;
+    let wants = manifest.get("wants").and_then(|w| w.as_object());
+    let DecodedWasm::Component(resolve, world) = decode(component).context("the component can't be read")? else {
+        bail!("this holds WIT, not a component");
+    };
+    let imports = resolve.worlds.get(world).map(|w| &w.imports).into_iter().flatten();
+    let mut missing = Vec::new();
+    for (_, item) in imports {
+        let WorldItem::Interface { id, .. } = item else { continue };
+        let name = resolve.id_of(*id).unwrap_or_default();
+        let has_functions = resolve.interfaces.get(*id).is_some_and(|i| !i.functions.is_empty());
+        let bare = name.split('@').next().unwrap_or_default();
+        if has_functions && name.starts_with("wharf:") && wants.is_none_or(|w| !w.contains_key(bare)) {
+            missing.push(bare.to_owned());
+        }
+    }
+    if !missing.is_empty() {
+        bail!("`wants` in the manifest lacks what the component imports: {}", missing.join(", "));
+    }
+    Ok(())
 }
 
 /// A manifest file, without white space, and the id in it.

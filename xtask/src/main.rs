@@ -4,6 +4,8 @@
 mod component;
 mod frozen;
 mod plugins;
+mod providers;
+mod setup;
 mod shell;
 mod test;
 mod toolchain;
@@ -24,6 +26,8 @@ struct Cli {
 enum Command {
     /// Builds the plugins into target/plugins/<id>.wasm; all of them, or those named (folder or manifest id).
     Plugins { names: Vec<String> },
+    /// Builds the throw-away DNS providers in JavaScript and Python into target/providers.
+    Providers,
     /// Puts a manifest into a component that another tool has made.
     Manifest { component: PathBuf, manifest: PathBuf },
     /// Fails when a released item of the contract was edited, or an export grew.
@@ -41,6 +45,7 @@ enum Command {
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Plugins { names } => plugins::build_all(&names),
+        Command::Providers => providers::run_command(),
         Command::Manifest { component, manifest } => component::put_manifest(&component, &manifest),
         Command::WitCheck { release: false } => wit_check::run(&shell::root().join("wit")),
         Command::WitCheck { release: true } => wit_check::release(&shell::root().join("wit")),

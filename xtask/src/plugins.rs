@@ -8,7 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::component::{encode, read_manifest, with_manifest, write_if_new};
+use crate::component::{check_imports, encode, read_manifest, with_manifest, write_if_new};
 use crate::shell::{root, run};
 use crate::toolchain::{self, TARGET, Toolchain};
 
@@ -52,7 +52,9 @@ fn build(toolchain: &Toolchain, source: &Source) -> Result<()> {
     let module = target_dir.join(TARGET).join("release").join(format!("{}.wasm", source.package.replace('-', "_")));
     let module = std::fs::read(&module)
         .with_context(|| format!("{} was not made: is `crate-type = [\"cdylib\"]` set?", module.display()))?;
-    let component = with_manifest(encode(&module)?, &manifest)?;
+    let component = encode(&module)?;
+    check_imports(&component, &manifest)?;
+    let component = with_manifest(component, &manifest)?;
     let file = target_dir.join(format!("{id}.wasm"));
     let state = if write_if_new(&file, &component)? { "built" } else { "unchanged" };
     println!("{state:<10}{:>7} KiB  {}", component.len().div_ceil(1024), relative(&file));

