@@ -75,7 +75,8 @@ pub fn check_imports(component: &[u8], manifest: &[u8]) -> Result<()> {
 /// A manifest file, without white space, and the id in it.
 pub fn read_manifest(path: &Path) -> Result<(String, Vec<u8>)> {
     let place = path.display();
-    let text = std::fs::read(path).with_context(|| format!("{place} can't be read: each plugin has a manifest.json"))?;
+    let text =
+        std::fs::read(path).with_context(|| format!("{place} can't be read: each plugin has a manifest.json"))?;
     let value: serde_json::Value = serde_json::from_slice(&text).with_context(|| format!("{place} is not JSON"))?;
     let id = value.get("id").and_then(|id| id.as_str()).unwrap_or_default().to_owned();
     if id.is_empty() || !id.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-') {

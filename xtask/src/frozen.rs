@@ -11,12 +11,8 @@ use crate::plugins;
 use crate::shell::root;
 
 /// The worlds, and the package that each belongs to.
-const WORLDS: [(&str, &str); 4] = [
-    ("provisioner", "provisioner"),
-    ("dns-provider", "dns"),
-    ("lifecycle-hook", "hook"),
-    ("panel-adapter", "panel"),
-];
+const WORLDS: [(&str, &str); 4] =
+    [("provisioner", "provisioner"), ("dns-provider", "dns"), ("lifecycle-hook", "hook"), ("panel-adapter", "panel")];
 
 /// The command: builds the minimal plugins and keeps those that are not kept yet.
 pub fn run() -> Result<()> {

@@ -12,6 +12,7 @@ mod toolchain;
 mod wit_check;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
@@ -42,8 +43,18 @@ enum Command {
     Test(test::Args),
 }
 
-fn main() -> anyhow::Result<()> {
-    match Cli::parse().command {
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
         Command::Plugins { names } => plugins::build_all(&names),
         Command::Providers => providers::run_command(),
         Command::Manifest { component, manifest } => component::put_manifest(&component, &manifest),

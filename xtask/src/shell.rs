@@ -22,10 +22,7 @@ pub fn run(command: &mut Command) -> Result<()> {
 
 /// Runs a command and gives its standard output, trimmed. Fails on any exit code but 0, with its standard error.
 pub fn output(command: &mut Command) -> Result<String> {
-    let out = command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("{} can't be started", words(command)))?;
+    let out = command.stdin(Stdio::null()).output().with_context(|| format!("{} can't be started", words(command)))?;
     if !out.status.success() {
         bail!("`{}` ended with {}: {}", words(command), out.status, String::from_utf8_lossy(&out.stderr).trim());
     }
@@ -66,8 +63,17 @@ fn words(command: &Command) -> String {
 /// can be asked.
 pub fn without_cargo(command: &mut Command) -> &mut Command {
     for name in [
-        "CARGO", "RUSTUP_TOOLCHAIN", "RUSTC", "RUSTDOC", "RUSTC_WRAPPER", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS",
-        "CARGO_BUILD_TARGET", "CARGO_TARGET_DIR", "LD_LIBRARY_PATH", "RUST_RECURSION_COUNT",
+        "CARGO",
+        "RUSTUP_TOOLCHAIN",
+        "RUSTC",
+        "RUSTDOC",
+        "RUSTC_WRAPPER",
+        "RUSTFLAGS",
+        "CARGO_ENCODED_RUSTFLAGS",
+        "CARGO_BUILD_TARGET",
+        "CARGO_TARGET_DIR",
+        "LD_LIBRARY_PATH",
+        "RUST_RECURSION_COUNT",
     ] {
         command.env_remove(name);
     }

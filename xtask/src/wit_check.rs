@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use wit_parser::{
-    FunctionKind, Handle, InterfaceId, PackageId, Resolve, Type, TypeDefKind, TypeId, TypeOwner, UnresolvedPackageGroup,
-    WorldItem, WorldKey,
+    FunctionKind, Handle, InterfaceId, PackageId, Resolve, Type, TypeDefKind, TypeId, TypeOwner,
+    UnresolvedPackageGroup, WorldItem, WorldKey,
 };
 
 /// The package that holds only worlds for tools; nothing of it is in a component.
@@ -104,7 +104,8 @@ pub fn release(wit: &Path) -> Result<()> {
         copy_wit(from, &to)?;
         for dep in dependencies(&resolve, id) {
             let Some(dep) = resolve.packages.get(dep) else { continue };
-            let from = sources.get(&dep.name.to_string()).with_context(|| format!("{} is not in wit/deps", dep.name))?;
+            let from =
+                sources.get(&dep.name.to_string()).with_context(|| format!("{} is not in wit/deps", dep.name))?;
             copy_wit(from, &to.join("deps").join(&dep.name.name))?;
         }
         println!("released  {full}");
@@ -166,8 +167,7 @@ fn released(wit: &Path) -> Result<Vec<Package>> {
     let mut out = Vec::new();
     for folder in folders {
         let mut resolve = Resolve::default();
-        let (id, _) =
-            resolve.push_dir(&folder).with_context(|| format!("{} is not valid WIT", folder.display()))?;
+        let (id, _) = resolve.push_dir(&folder).with_context(|| format!("{} is not valid WIT", folder.display()))?;
         let package = describe(&resolve, id)?;
         let (major, minor, patch) = package.version;
         let name = package.name.rsplit(':').next().unwrap_or_default();
@@ -305,8 +305,7 @@ impl Words<'_> {
             function.kind,
             FunctionKind::AsyncFreestanding | FunctionKind::AsyncMethod(_) | FunctionKind::AsyncStatic(_)
         );
-        let params: Vec<String> =
-            function.params.iter().map(|p| format!("{}: {}", p.name, self.ty(&p.ty))).collect();
+        let params: Vec<String> = function.params.iter().map(|p| format!("{}: {}", p.name, self.ty(&p.ty))).collect();
         let result = function.result.as_ref().map(|t| format!(" -> {}", self.ty(t))).unwrap_or_default();
         format!("{}func({}){result}", if asynchronous { "async " } else { "" }, params.join(", "))
     }
@@ -399,7 +398,8 @@ mod tests {
             std::fs::write(wit.join("deps").join(folder).join("x.wit"), text).unwrap();
         }
         let version = |text: &str| text.split(['@', ';']).nth(1).unwrap().to_owned();
-        let worlds = format!("package wharf:worlds@9.9.9; world w {{ include wharf:dns/dns-provider@{}; }}", version(dns));
+        let worlds =
+            format!("package wharf:worlds@9.9.9; world w {{ include wharf:dns/dns-provider@{}; }}", version(dns));
         std::fs::write(wit.join("worlds.wit"), worlds).unwrap();
     }
 
@@ -457,7 +457,8 @@ mod tests {
             assert!(error.unwrap_err().contains("new, optional interface"));
         }
         let export = |t: &str| {
-            t.replace("world dns", "interface extra { go: func(); } world dns").replace("export provider;", "export provider; export extra;")
+            t.replace("world dns", "interface extra { go: func(); } world dns")
+                .replace("export provider;", "export provider; export extra;")
         };
         assert!(after(same, raised(export)).unwrap_err().contains("export `wharf:dns/extra@0.1`"));
     }
@@ -472,7 +473,9 @@ mod tests {
     #[test]
     fn a_new_optional_interface_and_world_are_welcome() {
         let edit = |t: &str| {
-            format!("{t} interface extra {{ go: func(); }} world dns-provider-plus {{ include dns-provider; export extra; }}")
+            format!(
+                "{t} interface extra {{ go: func(); }} world dns-provider-plus {{ include dns-provider; export extra; }}"
+            )
         };
         after(same, raised(edit)).unwrap();
         assert!(after(same, edit).unwrap_err().contains("Raise the version"));

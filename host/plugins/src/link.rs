@@ -3,11 +3,7 @@
 //! A linker gives nobody anything: what a component may import is decided before ([`crate::contract`]), and what a lent
 //! function can do is bound to the call at hand.
 
-use wasmtime::{
-    Engine,
-    component::{HasSelf, Linker},
-};
-use wharf_capabilities::{bindings::wharf, call::CallState};
+use wasmtime::{Engine, component::Linker};
 
 use crate::state::StoreData;
 
@@ -27,27 +23,6 @@ impl Linkers {
     }
 }
 
-fn call(data: &mut StoreData) -> &mut CallState {
-    &mut data.call
-}
-
-fn lend(linker: &mut Linker<StoreData>) -> wasmtime::Result<()> {
-    type Lent = HasSelf<CallState>;
-    wharf::base::common::add_to_linker::<_, Lent>(linker, call)?;
-    wharf::base::log::add_to_linker::<_, Lent>(linker, call)?;
-    wharf::base::clock::add_to_linker::<_, Lent>(linker, call)?;
-    wharf::base::entropy::add_to_linker::<_, Lent>(linker, call)?;
-    wharf::base::kv::add_to_linker::<_, Lent>(linker, call)?;
-    wharf::base::secrets::add_to_linker::<_, Lent>(linker, call)?;
-    wharf::http::client::add_to_linker::<_, Lent>(linker, call)?;
-    wharf::dns::zones::add_to_linker::<_, Lent>(linker, call)?;
-    wharf::dns::calls::add_to_linker::<_, Lent>(linker, call)?;
-    wharf::dns::naming::add_to_linker::<_, Lent>(linker, call)?;
-    wharf::proxmox::vms::add_to_linker::<_, Lent>(linker, call)?;
-    wharf::proxmox::cluster::add_to_linker::<_, Lent>(linker, call)?;
-    wharf::ipam::leases::add_to_linker::<_, Lent>(linker, call)?;
-    wharf::storage::storages::add_to_linker::<_, Lent>(linker, call)?;
-    wharf::provisioner::protocol::add_to_linker::<_, Lent>(linker, call)?;
-    wharf::provisioner::operations::add_to_linker::<_, Lent>(linker, call)?;
-    wharf::hook::events::add_to_linker::<_, Lent>(linker, call)
+fn lend(_linker: &mut Linker<StoreData>) -> wasmtime::Result<()> {
+    Ok(())
 }

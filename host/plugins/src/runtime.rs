@@ -217,11 +217,13 @@ impl Runtime {
                 rollout,
             };
             let needed = self.needed(&plugin, also).await?;
-            for version in needed {
-                if let Some(slot) = plugin.versions.get(&version) {
-                    let slot = self.made_ready(slot, &plugin.grant).await?;
-                    plugin.versions.insert(version, slot);
-                }
+            for (version, row) in rows {
+                let slot = match plugin.versions.get(&version) {
+                    Some(slot) if needed.contains(&version) => self.made_ready(slot, &plugin.grant).await?,
+                    // Not needed (any more): its code is unmapped when the last call on it ends.
+                    _ => Slot::Cold(row),
+                };
+                plugin.versions.insert(version, slot);
             }
             next.plugins.insert(plugin.id.clone(), Arc::new(plugin));
         }

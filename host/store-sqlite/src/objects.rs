@@ -47,46 +47,47 @@ impl Objects for SqliteStore {
         now: Millis,
     ) -> Result<Object> {
         let name = name.to_owned();
-        let work = move |c: &mut sqlx::SqliteConnection| -> futures::future::BoxFuture<'_, Db<Object>> {
-            Box::pin(async move {
-                let word = kind.as_str();
-                let old = query_as!(ObjectRow, "SELECT * FROM object WHERE kind = ?1 AND name = ?2", word, name)
-                    .fetch_optional(&mut *c)
+        self.writer
+            .run(move |c| {
+                Box::pin(async move {
+                    let word = kind.as_str();
+                    let old = query_as!(ObjectRow, "SELECT * FROM object WHERE kind = ?1 AND name = ?2", word, name)
+                        .fetch_optional(&mut *c)
+                        .await?;
+                    let revision = old.as_ref().map_or(0, |o| o.revision);
+                    if let Some(expect) = expect.filter(|e| *e != revision) {
+                        return Err(DbError::Store(StoreError::Conflict(match (expect, revision) {
+                            (0, _) => format!("{kind} {name} exists already"),
+                            (_, 0) => format!("{kind} {name} does not exist, so it has no revision {expect}"),
+                            _ => format!("{kind} {name} is at revision {revision}, not {expect}: read it again"),
+                        })));
+                    }
+                    let object = Object {
+                        kind,
+                        name,
+                        revision: revision + 1,
+                        body,
+                        created_ms: old.map_or(now, |o| o.created_ms),
+                        updated_ms: now,
+                    };
+                    let text = to_json(&object.body, "object.body")?;
+                    query!(
+                        "INSERT INTO object (kind, name, revision, body, created_ms, updated_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                         ON CONFLICT (kind, name) DO UPDATE SET revision = ?3, body = ?4, updated_ms = ?6",
+                        word,
+                        object.name,
+                        object.revision,
+                        text,
+                        object.created_ms,
+                        now
+                    )
+                    .execute(&mut *c)
                     .await?;
-                let revision = old.as_ref().map_or(0, |o| o.revision);
-                if let Some(expect) = expect.filter(|e| *e != revision) {
-                    return Err(DbError::Store(StoreError::Conflict(match (expect, revision) {
-                        (0, _) => format!("{kind} {name} exists already"),
-                        (_, 0) => format!("{kind} {name} does not exist, so it has no revision {expect}"),
-                        _ => format!("{kind} {name} is at revision {revision}, not {expect}: read it again"),
-                    })));
-                }
-                let object = Object {
-                    kind,
-                    name,
-                    revision: revision + 1,
-                    body,
-                    created_ms: old.map_or(now, |o| o.created_ms),
-                    updated_ms: now,
-                };
-                let text = to_json(&object.body, "object.body")?;
-                query!(
-                    "INSERT INTO object (kind, name, revision, body, created_ms, updated_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-                     ON CONFLICT (kind, name) DO UPDATE SET revision = ?3, body = ?4, updated_ms = ?6",
-                    word,
-                    object.name,
-                    object.revision,
-                    text,
-                    object.created_ms,
-                    now
-                )
-                .execute(&mut *c)
-                .await?;
-                events::audit(c, audit, now).await?;
-                Ok(object)
+                    events::audit(c, audit, now).await?;
+                    Ok(object)
+                })
             })
-        };
-        self.writer.run(work).await
+            .await
     }
 
     async fn delete_object(&self, kind: ObjectKind, name: &str, audit: Option<NewAudit>, now: Millis) -> Result<bool> {

@@ -74,7 +74,8 @@ impl Writer {
         });
         let gone = || StoreError::Unavailable("the store is shut down".into());
         self.requests.send(request).await.map_err(|_| gone())?;
-        answer.await.map_err(|_| gone())?
+        let unbegun = |_| StoreError::Unavailable("the transaction could not begin; nothing was written".into());
+        answer.await.map_err(unbegun)?
     }
 }
 

@@ -124,6 +124,8 @@ struct State {
     idempotency: HashMap<(String, String), Known>,
 
     queue: BTreeMap<OperationId, Live>,
+    /// Where the epochs of an operation that left the queue go on, should it come back.
+    epochs: HashMap<OperationId, i64>,
     tickets: u64,
     slots: BTreeMap<String, BTreeMap<u32, OperationId>>,
 

@@ -164,10 +164,8 @@ impl<'t, T: Transport> Api<'t, T> {
     pub fn search(&mut self, id: &str, name: &str) -> Result<Option<Vec<Set>>, Problem> {
         let url = format!("{}/search-data", self.base);
         let bare = name.trim_end_matches('.');
-        let request = Request::get(url)
-            .query("q", bare)
-            .query("max", SEARCH_MAX.to_string())
-            .query("object_type", "record");
+        let request =
+            Request::get(url).query("q", bare).query("max", SEARCH_MAX.to_string()).query("object_type", "record");
         let found: Vec<Found> = match self.get(About::Server, request) {
             Ok(found) => found,
             // Some backends can't search. Credentials and a lost connection are no reason to ask another way.
@@ -226,7 +224,9 @@ fn problem_of(about: About, response: &Response) -> Problem {
     let problem = match status {
         401 | 403 => Problem::fix_config(
             "credentials",
-            format!("The server refused the API key ({status} {said}). Compare it with `api-key` in its configuration."),
+            format!(
+                "The server refused the API key ({status} {said}). Compare it with `api-key` in its configuration."
+            ),
         ),
         404 if about == About::Server => Problem::fix_config(
             "server-not-found",

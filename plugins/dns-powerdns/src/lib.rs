@@ -20,9 +20,9 @@ struct PowerDns;
 
 /// Runs `f` with the API that the zone's settings name.
 fn with_api<R>(call: &Call, f: impl FnOnce(&mut Api<http::Host>) -> Result<R, Problem>) -> Result<R, Problem> {
-    let url = call
-        .config("server-url")
-        .ok_or_else(|| Problem::fix_config("server-url", "The setting `server-url` is missing: enter the API's address."))?;
+    let url = call.config("server-url").ok_or_else(|| {
+        Problem::fix_config("server-url", "The setting `server-url` is missing: enter the API's address.")
+    })?;
     let server = call.config("server-id").unwrap_or_else(|| "localhost".into());
     let mut host = http::Host;
     f(&mut Api::new(&mut host, &url, &server))

@@ -5,9 +5,8 @@ use wharf_sdk::dns::prelude::*;
 use crate::plan::MAX_TTL;
 
 /// Types that are written. Others are read and left alone.
-pub const TYPES: [&str; 15] = [
-    "A", "AAAA", "CAA", "CNAME", "DNAME", "HTTPS", "MX", "NAPTR", "NS", "PTR", "SRV", "SSHFP", "SVCB", "TLSA", "TXT",
-];
+pub const TYPES: [&str; 15] =
+    ["A", "AAAA", "CAA", "CNAME", "DNAME", "HTTPS", "MX", "NAPTR", "NS", "PTR", "SRV", "SSHFP", "SVCB", "TLSA", "TXT"];
 
 /// What the server can do. `merge`: it has EXTEND and PRUNE.
 pub fn capabilities(merge: bool) -> Capabilities {

@@ -276,12 +276,8 @@ fn names_set(message: &str, name: &str, rtype: &str) -> bool {
 
 /// A set as it is read: enabled values in canonical form; none when nothing is enabled.
 pub fn visible(set: &Set) -> Option<Rrset> {
-    let values: Vec<Value> = set
-        .records
-        .iter()
-        .filter(|r| !r.disabled)
-        .map(|r| Value::new(canonical(&set.rtype, &r.content)))
-        .collect();
+    let values: Vec<Value> =
+        set.records.iter().filter(|r| !r.disabled).map(|r| Value::new(canonical(&set.rtype, &r.content))).collect();
     (!values.is_empty()).then(|| Rrset {
         name: names::canonical(&set.name).unwrap_or_else(|_| set.name.clone()),
         rtype: set.rtype.clone(),

@@ -60,8 +60,12 @@ impl Fake {
             let (name, rtype) = (set["name"].as_str().unwrap(), set["type"].as_str().unwrap());
             let old = self.sets.iter().position(|s| s.0 == name && s.1 == rtype).map(|at| self.sets.remove(at));
             let mut values = old.map(|s| s.3).unwrap_or_default();
-            let sent: Vec<(String, bool)> = set["records"].as_array().into_iter().flatten()
-                .map(|r| (r["content"].as_str().unwrap().to_owned(), r["disabled"].as_bool().unwrap())).collect();
+            let sent: Vec<(String, bool)> = set["records"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(|r| (r["content"].as_str().unwrap().to_owned(), r["disabled"].as_bool().unwrap()))
+                .collect();
             match set["changetype"].as_str().unwrap() {
                 "REPLACE" => values = sent,
                 "DELETE" => values.clear(),
@@ -91,21 +95,33 @@ impl Transport for Fake {
         };
         Ok(match (request.method.as_str(), path.as_str()) {
             ("GET", "") => ok(json!({"version": self.version})),
-            ("GET", "/zones") => ok(json!([{"id": "example.test.", "name": "example.test.", "kind": self.kind, "serial": 7}])),
+            ("GET", "/zones") => {
+                ok(json!([{"id": "example.test.", "name": "example.test.", "kind": self.kind, "serial": 7}]))
+            }
             ("GET", "/search-data") => {
                 let name = format!("{}.", query("q").unwrap());
-                let rows: Vec<Json> = self.sets.iter().filter(|s| self.searches && s.0 == name).flat_map(|s| {
-                    s.3.iter().map(|(v, d)| json!({"object_type": "record", "name": s.0, "type": s.1, "ttl": s.2,
-                        "content": v, "disabled": d, "zone_id": "example.test."}))
-                }).collect();
+                let rows: Vec<Json> = self
+                    .sets
+                    .iter()
+                    .filter(|s| self.searches && s.0 == name)
+                    .flat_map(|s| {
+                        s.3.iter().map(|(v, d)| {
+                            json!({"object_type": "record", "name": s.0, "type": s.1, "ttl": s.2,
+                        "content": v, "disabled": d, "zone_id": "example.test."})
+                        })
+                    })
+                    .collect();
                 ok(json!(rows))
             }
             ("GET", "/zones/example.test.") => {
                 let (name, rtype) = (query("rrset_name"), query("rrset_type"));
                 let all = name.is_none();
-                let sets: Vec<Json> = self.sets.iter()
+                let sets: Vec<Json> = self
+                    .sets
+                    .iter()
                     .filter(|s| all || (Some(&s.0), Some(&s.1)) == (name.as_ref(), rtype.as_ref()))
-                    .map(|s| json!({"name": s.0, "type": s.1, "ttl": s.2, "records": records(&s.3, all)})).collect();
+                    .map(|s| json!({"name": s.0, "type": s.1, "ttl": s.2, "records": records(&s.3, all)}))
+                    .collect();
                 ok(json!({"rrsets": sets}))
             }
             ("PATCH", "/zones/example.test.") => {
@@ -254,11 +270,14 @@ fn one_refused_set_leaves_the_others_not_attempted() {
     let mut fake = fake().with(A, "A", &[("192.0.2.1", false)]);
     let text = json!({"error": "RRset b.example.test. IN CNAME: Conflicts with pre-existing RRset"}).to_string();
     fake.faults = [None, None, None, Some(Ok(Response { status: 422, text, ..Response::default() }))].into();
-    let report = apply(&mut fake, &[
-        change(1, A, "A", add(&["192.0.2.3"])),
-        change(2, "b.example.test.", "CNAME", add(&["a.example.test."])),
-        change(3, "x.elsewhere.test.", "A", add(&["192.0.2.3"])),
-    ]);
+    let report = apply(
+        &mut fake,
+        &[
+            change(1, A, "A", add(&["192.0.2.3"])),
+            change(2, "b.example.test.", "CNAME", add(&["a.example.test."])),
+            change(3, "x.elsewhere.test.", "A", add(&["192.0.2.3"])),
+        ],
+    );
     assert_eq!(report.outcomes[0].1, Outcome::NotAttempted);
     assert_eq!(problem(&report, 1).action, ProblemAction::FixInput);
     assert_eq!(problem(&report, 2).code, "out-of-zone");

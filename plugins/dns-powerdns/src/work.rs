@@ -31,9 +31,7 @@ pub fn probe<T: Transport>(api: &mut Api<T>, zone: &str) -> Result<Probed, Probl
 pub fn read<T: Transport>(api: &mut Api<T>, zone: &ZoneRef, what: &Selector) -> Result<Snapshot, Problem> {
     let sets: Vec<Set> = match what {
         Selector::All => api.all(&zone.id)?,
-        Selector::Below(name) => {
-            api.all(&zone.id)?.into_iter().filter(|s| names::is_within(&s.name, name)).collect()
-        }
+        Selector::Below(name) => api.all(&zone.id)?.into_iter().filter(|s| names::is_within(&s.name, name)).collect(),
         Selector::Keys(keys) if keys.len() > SINGLE_LOOKS => {
             let wanted: Vec<_> = keys.iter().map(|(n, t)| (names::labels(n), t.to_ascii_uppercase())).collect();
             let mut sets = api.all(&zone.id)?;

@@ -80,7 +80,9 @@ fn again(attempt: u32, why: &str) -> Failure {
     let tried = usize::try_from(attempt.max(1)).unwrap_or(usize::MAX);
     match WAITS.get(tried - 1) {
         Some(wait) => Failure::retry("not-delivered", format!("Attempt {attempt} failed: {why}")).after_ms(*wait),
-        None => Failure::fix_input("given-up", format!("Given up after {attempt} attempts. The last one failed: {why}")),
+        None => {
+            Failure::fix_input("given-up", format!("Given up after {attempt} attempts. The last one failed: {why}"))
+        }
     }
 }
 
@@ -94,7 +96,10 @@ fn judge(attempt: u32, response: &Response) -> Result<(), Failure> {
         )),
         300..=399 => Err(again(
             attempt,
-            &format!("the receiver answered with a redirect ({}), and those are not followed: enter the address that it points to.", response.status),
+            &format!(
+                "the receiver answered with a redirect ({}), and those are not followed: enter the address that it points to.",
+                response.status
+            ),
         )),
         429 | 503 => {
             let mut failure = again(attempt, &format!("the receiver answered {}.", response.status));
@@ -247,7 +252,12 @@ mod tests {
     #[test]
     fn a_lost_answer_is_tried_again_and_a_refused_address_is_for_the_admin() {
         let failure = |code: &str| {
-            Err(http::Failure { sent: Sent::MaybeSent, code: code.into(), message: "It broke.".into(), ext: Vec::new() })
+            Err(http::Failure {
+                sent: Sent::MaybeSent,
+                code: code.into(),
+                message: "It broke.".into(),
+                ext: Vec::new(),
+            })
         };
         assert_eq!(attempt(2, failure("timeout")).0.unwrap_err().retry_after_ms, Some(300_000));
         assert_eq!(attempt(2, failure("address-refused")).0.unwrap_err().action, Action::FixConfig);

@@ -22,12 +22,50 @@ const VERBS: [(&str, &[&str]); 6] = [
 /// Names in `$params` that this adapter reads or leaves out knowingly. Others are told in the log by name, never by
 /// value.
 const KNOWN: [&str; 44] = [
-    "serviceid", "addonId", "addonid", "userid", "pid", "domain", "configoptions", "clientsdetails", "customfields",
-    "suspendreason", "accountid", "packageid", "username", "password", "producttype", "moduletype", "type",
-    "producttypename", "server", "serverid", "serverip", "serverhostname", "serverusername", "serverpassword",
-    "serveraccesshash", "serversecure", "serverport", "serverhttpprefix", "model", "action", "whmcsVersion",
-    "templatevars", "eligibleForSSO", "status", "ispublic", "clientarea", "dedicatedip", "regdate", "nextduedate",
-    "billingcycle", "paymentmethod", "firstpaymentamount", "recurringamount", "upgrade",
+    "serviceid",
+    "addonId",
+    "addonid",
+    "userid",
+    "pid",
+    "domain",
+    "configoptions",
+    "clientsdetails",
+    "customfields",
+    "suspendreason",
+    "accountid",
+    "packageid",
+    "username",
+    "password",
+    "producttype",
+    "moduletype",
+    "type",
+    "producttypename",
+    "server",
+    "serverid",
+    "serverip",
+    "serverhostname",
+    "serverusername",
+    "serverpassword",
+    "serveraccesshash",
+    "serversecure",
+    "serverport",
+    "serverhttpprefix",
+    "model",
+    "action",
+    "whmcsVersion",
+    "templatevars",
+    "eligibleForSSO",
+    "status",
+    "ispublic",
+    "clientarea",
+    "dedicatedip",
+    "regdate",
+    "nextduedate",
+    "billingcycle",
+    "paymentmethod",
+    "firstpaymentamount",
+    "recurringamount",
+    "upgrade",
 ];
 
 /// A scalar as text; none for what is empty or not a scalar.
@@ -43,7 +81,10 @@ fn text(value: Option<&Value>) -> Option<String> {
 fn id(value: Option<&Value>, field: &str) -> Result<Option<String>, Failure> {
     let Some(text) = text(value) else { return Ok(None) };
     if text.len() > 20 || !text.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(Failure::fix_input(field, format!("`{field}` is not a number: it must be the id that WHMCS gave.")));
+        return Err(Failure::fix_input(
+            field,
+            format!("`{field}` is not a number: it must be the id that WHMCS gave."),
+        ));
     }
     let text = text.trim_start_matches('0').to_owned();
     Ok((!text.is_empty()).then_some(text))
@@ -207,10 +248,16 @@ mod tests {
         options.sort();
         let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
         assert_eq!(options, [pair("CPU", "2"), pair("IPv6", "0"), pair("R|Memory", "4096")]);
-        assert_eq!(command.facts, [
-            pair("client-id", "7"), pair("client-name", "Ada Lovelace"), pair("client-email", "ada@example.com"),
-            pair("hostname", "vm1.example.com"), pair("product-id", "3"),
-        ]);
+        assert_eq!(
+            command.facts,
+            [
+                pair("client-id", "7"),
+                pair("client-name", "Ada Lovelace"),
+                pair("client-email", "ada@example.com"),
+                pair("hostname", "vm1.example.com"),
+                pair("product-id", "3"),
+            ]
+        );
     }
 
     #[test]
@@ -235,9 +282,15 @@ mod tests {
     #[test]
     fn all_verbs_are_known_by_both_names() {
         for (word, verb) in [
-            ("create", "provision"), ("CreateAccount", "provision"), ("suspend", "suspend"),
-            ("SuspendAccount", "suspend"), ("UnsuspendAccount", "unsuspend"), ("terminate", "terminate"),
-            ("TerminateAccount", "terminate"), ("ChangePackage", "change"), ("Renew", "renew"),
+            ("create", "provision"),
+            ("CreateAccount", "provision"),
+            ("suspend", "suspend"),
+            ("SuspendAccount", "suspend"),
+            ("UnsuspendAccount", "unsuspend"),
+            ("terminate", "terminate"),
+            ("TerminateAccount", "terminate"),
+            ("ChangePackage", "change"),
+            ("Renew", "renew"),
         ] {
             assert_eq!(translate(&hook(word, &order())).unwrap().verb, verb);
         }
@@ -268,16 +321,24 @@ mod tests {
             translate(&hook("create", &body)).unwrap_err()
         };
         for (key, value) in [
-            ("serviceid", json!("")), ("serviceid", json!("../1")), ("serviceid", json!(-1)), ("serviceid", json!("0")),
-            ("pid", json!("abc")), ("addonId", json!("1; drop")), ("configoption1", json!(" ")),
-            ("configoptions", json!("CPU")), ("configoptions", json!({"CPU": ["2"]})),
+            ("serviceid", json!("")),
+            ("serviceid", json!("../1")),
+            ("serviceid", json!(-1)),
+            ("serviceid", json!("0")),
+            ("pid", json!("abc")),
+            ("addonId", json!("1; drop")),
+            ("configoption1", json!(" ")),
+            ("configoptions", json!("CPU")),
+            ("configoptions", json!({"CPU": ["2"]})),
         ] {
             let failure = with(key, value);
             assert_eq!((failure.action, failure.code.as_str()), (Action::FixInput, key), "{}", failure.message);
             assert!(failure.message.contains(key));
         }
         let raw = |content_type: &str, body: &str| {
-            translate(&Hook { verb: "create".into(), content_type: content_type.into(), body: body.into() }).unwrap_err().code
+            translate(&Hook { verb: "create".into(), content_type: content_type.into(), body: body.into() })
+                .unwrap_err()
+                .code
         };
         assert_eq!(raw("application/json", "{"), "body");
         assert_eq!(raw("application/json", "[1]"), "body");

@@ -20,7 +20,9 @@ pub fn read(hook: &Hook) -> Result<Map<String, Value>, Failure> {
         other => {
             return Err(Failure::fix_input(
                 "content-type",
-                format!("The content type `{other}` is not understood: use application/json or application/x-www-form-urlencoded."),
+                format!(
+                    "The content type `{other}` is not understood: use application/json or application/x-www-form-urlencoded."
+                ),
             ));
         }
     };
@@ -50,7 +52,10 @@ fn form(body: &str) -> Result<Map<String, Value>, Failure> {
         let mut path = vec![first];
         path.extend(rest.split('[').map(|p| p.trim_end_matches(']')).filter(|p| !p.is_empty()));
         if path.len() > MAX_DEPTH {
-            return Err(Failure::fix_input("body", format!("The form field `{name}` is nested more than {MAX_DEPTH} deep.")));
+            return Err(Failure::fix_input(
+                "body",
+                format!("The form field `{name}` is nested more than {MAX_DEPTH} deep."),
+            ));
         }
         put(&mut out, &path, value);
     }

@@ -3,11 +3,11 @@
 
 use std::marker::PhantomData;
 
-#[cfg(feature = "zone-actions")]
-pub use self::bindings::exports::wharf::dns::zone_actions::Guest as ZoneActions;
 pub use self::bindings::exports::wharf::dns::provider::{
     Capabilities, Change, Check, Edit, Guest as Provider, Outcome, Probed, Report, Selector, Snapshot, Verdict,
 };
+#[cfg(feature = "zone-actions")]
+pub use self::bindings::exports::wharf::dns::zone_actions::Guest as ZoneActions;
 pub use self::bindings::wharf::base::{clock, entropy};
 pub use self::bindings::wharf::dns::calls::Call;
 pub use self::bindings::wharf::dns::zones::{

@@ -5,8 +5,8 @@
 
 use serde::de::DeserializeOwned;
 
-pub use self::bindings::wharf::http::client::{Failure, Sent};
 use self::bindings::wharf::http::client::Outbound;
+pub use self::bindings::wharf::http::client::{Failure, Sent};
 
 /// The generated items, whole.
 #[allow(unsafe_code, clippy::all, reason = "generated")]
@@ -119,8 +119,7 @@ impl Request {
         header: impl Into<String>,
         payload: Vec<u8>,
     ) -> Self {
-        self.signature =
-            Some(Signature { slot: slot.into(), scheme: scheme.into(), header: header.into(), payload });
+        self.signature = Some(Signature { slot: slot.into(), scheme: scheme.into(), header: header.into(), payload });
         self
     }
 

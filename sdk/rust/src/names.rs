@@ -224,7 +224,9 @@ mod tests {
             let address: IpAddr = text.parse().unwrap();
             assert_eq!(reverse_address(&reverse_name(address)), Some(address));
         }
-        for name in ["2.0.192.in-addr.arpa.", "70.64/26.2.0.192.in-addr.arpa.", "07.2.0.192.in-addr.arpa.", "arpa.", "."] {
+        for name in
+            ["2.0.192.in-addr.arpa.", "70.64/26.2.0.192.in-addr.arpa.", "07.2.0.192.in-addr.arpa.", "arpa.", "."]
+        {
             assert_eq!(reverse_address(name), None, "{name}");
         }
     }

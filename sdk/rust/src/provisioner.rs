@@ -15,9 +15,9 @@
 
 use std::marker::PhantomData;
 
-pub use self::bindings::exports::wharf::provisioner::provisioning::Guest as Provisioner;
 #[cfg(feature = "plan-check")]
 pub use self::bindings::exports::wharf::provisioner::plan_check::{Finding, Guest as PlanCheck};
+pub use self::bindings::exports::wharf::provisioner::provisioning::Guest as Provisioner;
 pub use self::bindings::wharf::provisioner::operations::Operation;
 pub use self::bindings::wharf::provisioner::protocol::{How, Outcome, Reached, Wait};
 

@@ -201,7 +201,7 @@ impl State {
                 service: operation.service_id,
                 due_ms: now,
                 owner: None,
-                epoch: 0,
+                epoch: self.epochs.get(&operation.id).copied().unwrap_or(0),
                 taken_over: false,
                 preempted: false,
                 nudged: false,
@@ -377,7 +377,9 @@ impl State {
         self.services.insert(service_id, service);
         self.events(commit.events, now);
         if over {
-            self.queue.remove(&id);
+            if let Some(live) = self.queue.remove(&id) {
+                self.epochs.insert(id, live.epoch);
+            }
             let unresolved = self.last_effect(id).filter(|e| !e.state.is_resolved()).and_then(|e| e.slot.clone());
             freed = freed.or(unresolved);
         }
@@ -441,6 +443,7 @@ impl State {
                 self.operations.remove(&id);
                 self.logs.remove(&id);
                 self.effects.remove(&id);
+                self.epochs.remove(&id);
             }
         }
     }

@@ -80,9 +80,8 @@ impl Provider for Plugin {
                 outcomes.push((change.id, Outcome::NotAttempted));
                 continue;
             };
-            let mut request = Request::new("PUT", url(call)?)
-                .form("name", change.name.clone())
-                .form("type", change.rtype.clone());
+            let mut request =
+                Request::new("PUT", url(call)?).form("name", change.name.clone()).form("type", change.rtype.clone());
             for value in &values {
                 request = request.form("value", value.data.clone());
             }
