@@ -272,6 +272,17 @@ mod tests {
     }
 
     #[test]
+    fn what_the_table_offers_with_functions_is_what_is_linked() {
+        let linked: BTreeSet<_> = wharf_capabilities::OFFERED.iter().map(|(n, v)| Name::parse(&format!("{n}@{v}"))).collect();
+        let offered: BTreeSet<_> = OFFERED
+            .iter()
+            .filter(|o| o.needs != Needs::Nothing)
+            .map(|o| Name { interface: o.interface.to_owned(), version: Some(o.version.clone()) })
+            .collect();
+        assert_eq!(linked, offered);
+    }
+
+    #[test]
     fn an_interface_of_a_newer_track_says_upgrade_the_host() {
         let found = problems(
             &manifest(serde_json::json!({"wharf:http/client": "0.2.0"})),

@@ -4,6 +4,7 @@
 //! function can do is bound to the call at hand.
 
 use wasmtime::{Engine, component::Linker};
+use wharf_capabilities::{HasCall, call::CallState};
 
 use crate::state::StoreData;
 
@@ -15,14 +16,16 @@ pub(crate) struct Linkers {
 impl Linkers {
     pub(crate) fn new(engine: &Engine) -> wasmtime::Result<Self> {
         let mut plain = Linker::new(engine);
-        lend(&mut plain)?;
+        wharf_capabilities::link(&mut plain)?;
         let mut with_wasi = Linker::new(engine);
-        lend(&mut with_wasi)?;
+        wharf_capabilities::link(&mut with_wasi)?;
         wasmtime_wasi::p2::add_to_linker_async(&mut with_wasi)?;
         Ok(Self { plain, with_wasi })
     }
 }
 
-fn lend(_linker: &mut Linker<StoreData>) -> wasmtime::Result<()> {
-    Ok(())
+impl HasCall for StoreData {
+    fn call(&mut self) -> &mut CallState {
+        &mut self.call
+    }
 }

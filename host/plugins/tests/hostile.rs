@@ -221,3 +221,67 @@ async fn nothing_is_left_of_one_call_in_the_next() {
         assert_eq!(lab.ask("counter").await.unwrap(), "1");
     }
 }
+
+/// Writes one line of 16 bytes to the log.
+const LOG: &str = r#"(import "wharf:base/log@0.1.0" "write" (func $log (param i32 i32 i32 i32 i32)))"#;
+const WRITE: &str = "(call $log (i32.const 3) (i32.const 2048) (i32.const 9) (i32.const 0) (i32.const 0))";
+
+#[tokio::test]
+async fn a_flood_of_log_lines_is_cut_and_an_endless_one_ended() {
+    let lab = Lab::with(|config| config.call_ms = 500).await;
+    let install = async |id: &str, body: String| {
+        let module = common::adapter_module("bad", &body, LOG, "");
+        lab.install(common::signed(common::component("panel-adapter", &module), &common::manifest(id, "1.0.0"))).await
+    };
+    install(
+        "flood",
+        format!(
+            "(local $n i32) (loop $more {WRITE}
+                (br_if $more (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 5000))))
+             (i32.const 1024)"
+        ),
+    )
+    .await;
+    let report = lab.runtime.translate("flood", "v", "t", "b").await.unwrap();
+    assert!(report.answer.is_ok());
+    assert!((1..=201).contains(&report.log.len()), "{} lines", report.log.len());
+
+    install("endless", format!("(loop $more {WRITE} (br $more)) unreachable")).await;
+    let error = lab.ask("endless").await.unwrap_err();
+    assert!(matches!(error.cause, Cause::Timeout | Cause::Limit), "{}", error.text);
+    assert!(error.log.len() <= 201);
+    assert!(error.text.contains("it said last: provision"), "{}", error.text);
+    assert_eq!(lab.runtime.in_use(), 0);
+}
+
+#[tokio::test]
+async fn a_flood_of_handles_is_stopped() {
+    let lab = Lab::with(|config| config.call_ms = 5_000).await;
+    let import = r#"(import "wharf:http/client@0.1.0" "[constructor]outbound" (func $new (param i32 i32 i32 i32) (result i32)))"#;
+    let body = "(call $done (local.get 0))
+        (loop $more (drop (call $new (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0))) (br $more)) unreachable";
+    let manifest = common::hook_manifest("holder", &["wharf:hook/events", "wharf:http/client"]);
+    let allow = wharf_plugins::GrantRequest::Allow(["wharf:http/client".to_owned()].into());
+    lab.runtime.install(common::signed(common::hook(import, body), &manifest), "tester", allow).await.unwrap();
+    let error = lab.runtime.tell("holder", common::binding()).await.unwrap_err();
+    assert_eq!(error.cause, Cause::Limit, "{}", error.text);
+    assert!(error.text.contains("more handles"), "{}", error.text);
+    assert_eq!(lab.runtime.in_use(), 0);
+}
+
+#[tokio::test]
+async fn a_plugin_with_wasi_finds_it_empty() {
+    let wasi = "package wasi:cli@0.2.3; interface environment { get-environment: func() -> list<tuple<string, string>>; }";
+    let world = "package test:wasi; world nosy { include wharf:worlds/panel-adapter@0.1.0; import wasi:cli/environment@0.2.3; }";
+    let import = r#"(import "wasi:cli/environment@0.2.3" "get-environment" (func $env (param i32)))"#;
+    // The number of variables, as one digit.
+    let body = "(call $env (i32.const 8192))
+        (i32.store8 (i32.const 2057) (i32.add (i32.load (i32.const 8196)) (i32.const 48)))
+        (i32.const 1024)";
+    let module = common::adapter_module("x", body, import, "");
+    let component = common::component_of(&[wasi, world], "test:wasi/nosy", &module);
+    let lab = Lab::new().await;
+    lab.install(common::signed(component, &common::manifest("nosy", "1.0.0"))).await;
+    assert!(std::env::vars().count() > 0);
+    assert_eq!(lab.ask("nosy").await.unwrap(), "0");
+}

@@ -81,32 +81,37 @@ async fn a_version_is_never_installed_with_other_contents() {
 async fn the_id_of_a_plugin_of_another_world_is_taken() {
     let lab = Lab::new().await;
     lab.install(good("good", "1.0.0")).await;
-    let mut other = manifest("good", "2.0.0");
-    other["world"] = "lifecycle-hook".into();
-    other["wants"] = json!({});
-    // It exports both, so that nothing but its id stands in its way.
-    let module = r#"(module (memory (export "memory") 1)
-        (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 8))
-        (func (export "wharf:hook/told@0.1.0#tell") (param i32) (result i32) (i32.const 0)))"#;
-    let component = common::component("lifecycle-hook", module);
-    let error = refused(&lab, signed(component, &other)).await;
-    assert!(matches!(error.code(), "other-world" | "contract"), "{error}");
+    let other = common::hook_manifest("good", &["wharf:hook/events"]);
+    let error = refused(&lab, signed(common::hook("", "(i32.const 1024)"), &other)).await;
+    assert_eq!(error.code(), "other-world", "{error}");
+    assert!(error.to_string().contains("an id of its own"), "{error}");
 }
 
 #[tokio::test]
-async fn what_it_wants_beyond_its_grant_is_named() {
+async fn what_it_wants_beyond_its_grant_is_named_and_installed_once_allowed() {
     let lab = Lab::new().await;
-    let component = |version: &str| {
-        let mut wants = manifest("hook", version);
-        wants["world"] = "lifecycle-hook".into();
-        wants["wants"] = json!({"wharf:http/client": "0.1.0", "wharf:base/kv": "0.1.0", "wharf:hook/events": "0.1.0"});
-        signed(adapter("x", ANSWER, ""), &wants)
-    };
-    // Manifest first: it is refused for its export before anybody is asked to grant anything.
-    let error = refused(&lab, component("1.0.0")).await;
-    assert!(error.to_string().contains("does not export `wharf:hook/told`"), "{error}");
-    let seen = Runtime::inspect(&component("1.0.0")).unwrap();
+    let wants = ["wharf:http/client", "wharf:base/kv", "wharf:hook/events"];
+    let component = signed(common::hook("", "(i32.const 1024)"), &common::hook_manifest("teller", &wants));
+    let seen = Runtime::inspect(&component).unwrap();
     assert_eq!(seen.needs_grant, ["wharf:base/kv", "wharf:http/client"]);
+    assert_eq!(seen.problems, Vec::<String>::new());
+    let error = refused(&lab, component.clone()).await;
+    assert_eq!(error.code(), "not-granted");
+    assert!(error.to_string().contains("wharf:base/kv and wharf:http/client"), "{error}");
+    let allow = GrantRequest::Allow(seen.needs_grant.into_iter().collect());
+    let installed = lab.runtime.install(component.clone(), "tester", allow).await.unwrap();
+    assert!(installed.granted.contains("wharf:base/kv"));
+    // Again, and nobody is asked.
+    lab.runtime.install(component, "tester", GrantRequest::Keep).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_import_that_the_manifest_keeps_silent_about_is_refused() {
+    let lab = Lab::new().await;
+    let import = r#"(import "wharf:http/client@0.1.0" "[constructor]outbound" (func $new (param i32 i32 i32 i32) (result i32)))"#;
+    let component = common::hook(import, "(i32.const 1024)");
+    let error = refused(&lab, signed(component, &common::hook_manifest("teller", &["wharf:hook/events"]))).await;
+    assert!(error.to_string().contains("does not list `wharf:http/client` in `wants`"), "{error}");
 }
 
 #[tokio::test]

@@ -125,7 +125,14 @@ impl Addresses for SqliteStore {
             .await
     }
 
-    async fn reserve_vmid(&self, server: &str, service: ServiceId, first: u32, taken: &[u32], _now: Millis) -> Result<u32> {
+    async fn reserve_vmid(
+        &self,
+        server: &str,
+        service: ServiceId,
+        first: u32,
+        taken: &[u32],
+        _now: Millis,
+    ) -> Result<u32> {
         let (server, taken) = (server.to_owned(), taken.iter().copied().collect::<BTreeSet<u32>>());
         self.writer
             .run(move |c| {
@@ -134,9 +141,10 @@ impl Addresses for SqliteStore {
                         return Err(rules::no_service(service).into());
                     }
                     let id = service.to_string();
-                    let live = query!(r#"SELECT server, vmid AS "vmid!" FROM vmid WHERE service_id = ?1 AND live = 1"#, id)
-                        .fetch_optional(&mut *c)
-                        .await?;
+                    let live =
+                        query!(r#"SELECT server, vmid AS "vmid!" FROM vmid WHERE service_id = ?1 AND live = 1"#, id)
+                            .fetch_optional(&mut *c)
+                            .await?;
                     let vmid: u32 = match live {
                         Some(row) if row.server == server => num(row.vmid, "vmid.vmid")?,
                         Some(row) => {
@@ -147,17 +155,23 @@ impl Addresses for SqliteStore {
                             .into());
                         }
                         None => {
-                            let used = query_scalar!("SELECT vmid FROM vmid WHERE server = ?1 AND vmid >= ?2", server, first)
-                                .fetch_all(&mut *c)
-                                .await?;
+                            let used =
+                                query_scalar!("SELECT vmid FROM vmid WHERE server = ?1 AND vmid >= ?2", server, first)
+                                    .fetch_all(&mut *c)
+                                    .await?;
                             let used: BTreeSet<i64> = used.into_iter().collect();
                             let free = (first..).find(|n| !taken.contains(n) && !used.contains(&i64::from(*n)));
                             let vmid = free.ok_or_else(|| {
                                 StoreError::Conflict(format!("no VM number from {first} on is free on {server}"))
                             })?;
-                            query!("INSERT INTO vmid (server, vmid, service_id, live) VALUES (?1, ?2, ?3, 1)", server, vmid, id)
-                                .execute(&mut *c)
-                                .await?;
+                            query!(
+                                "INSERT INTO vmid (server, vmid, service_id, live) VALUES (?1, ?2, ?3, 1)",
+                                server,
+                                vmid,
+                                id
+                            )
+                            .execute(&mut *c)
+                            .await?;
                             vmid
                         }
                     };
@@ -186,7 +200,9 @@ impl Addresses for SqliteStore {
                         let what = format!("the number {vmid} of service {service} on {server}");
                         return Err(StoreError::NotFound(what).into());
                     }
-                    query!("UPDATE service SET vmid = NULL WHERE id = ?1 AND vmid = ?2", id, vmid).execute(&mut *c).await?;
+                    query!("UPDATE service SET vmid = NULL WHERE id = ?1 AND vmid = ?2", id, vmid)
+                        .execute(&mut *c)
+                        .await?;
                     Ok(())
                 })
             })

@@ -88,7 +88,13 @@ impl Events for SqliteStore {
             .await
     }
 
-    async fn settle_delivery(&self, owner: Uuid, delivery: &Delivery, again: Option<Millis>, _now: Millis) -> Result<()> {
+    async fn settle_delivery(
+        &self,
+        owner: Uuid,
+        delivery: &Delivery,
+        again: Option<Millis>,
+        _now: Millis,
+    ) -> Result<()> {
         let (seq, hook, epoch) = (delivery.event.seq, delivery.hook.clone(), delivery.epoch);
         self.writer
             .run(move |c| {

@@ -12,6 +12,8 @@ mod queue;
 mod records;
 mod rows;
 mod services;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::{path::Path, time::Duration};
@@ -121,8 +123,7 @@ impl SqliteStore {
     pub async fn integrity_check(&self) -> Result<Vec<String>> {
         let mut reader = self.reader().await?;
         let check: Db<Vec<String>> = async {
-            let mut wrong: Vec<String> =
-                sqlx::query_scalar("PRAGMA integrity_check").fetch_all(&mut *reader).await?;
+            let mut wrong: Vec<String> = sqlx::query_scalar("PRAGMA integrity_check").fetch_all(&mut *reader).await?;
             wrong.retain(|line| line != "ok");
             let dangling: Vec<(String, Option<i64>, String, i64)> =
                 sqlx::query_as("PRAGMA foreign_key_check").fetch_all(&mut *reader).await?;

@@ -96,7 +96,8 @@ impl Objects for SqliteStore {
             .run(move |c| {
                 Box::pin(async move {
                     let word = kind.as_str();
-                    let gone = query!("DELETE FROM object WHERE kind = ?1 AND name = ?2", word, name).execute(&mut *c).await?;
+                    let gone =
+                        query!("DELETE FROM object WHERE kind = ?1 AND name = ?2", word, name).execute(&mut *c).await?;
                     if gone.rows_affected() == 0 {
                         return Ok(false);
                     }

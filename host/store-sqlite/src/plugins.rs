@@ -23,10 +23,13 @@ impl Plugins for SqliteStore {
             .run(move |c| {
                 Box::pin(async move {
                     let number = version.version.to_string();
-                    let there =
-                        query_scalar!("SELECT digest FROM plugin_version WHERE id = ?1 AND version = ?2", version.id, number)
-                            .fetch_optional(&mut *c)
-                            .await?;
+                    let there = query_scalar!(
+                        "SELECT digest FROM plugin_version WHERE id = ?1 AND version = ?2",
+                        version.id,
+                        number
+                    )
+                    .fetch_optional(&mut *c)
+                    .await?;
                     if let Some(digest) = there {
                         return Ok(plugins::same_bytes(&version, &digest)?);
                     }
@@ -59,8 +62,10 @@ impl Plugins for SqliteStore {
 
     async fn plugin_versions(&self) -> Result<Vec<PluginVersion>> {
         let mut reader = self.reader().await?;
-        let rows =
-            query_as!(PluginVersionRow, "SELECT * FROM plugin_version").fetch_all(&mut *reader).await.map_err(DbError::from)?;
+        let rows = query_as!(PluginVersionRow, "SELECT * FROM plugin_version")
+            .fetch_all(&mut *reader)
+            .await
+            .map_err(DbError::from)?;
         let mut versions = rows.into_iter().map(PluginVersionRow::model).collect::<Db<Vec<_>>>()?;
         // 0.10 comes after 0.9: text does not sort like versions.
         versions.sort_by(|a, b| (&a.id, &a.version).cmp(&(&b.id, &b.version)));
@@ -81,13 +86,10 @@ impl Plugins for SqliteStore {
             .run(move |c| {
                 Box::pin(async move {
                     let number = version.to_string();
-                    let there = query_scalar!(
-                        "SELECT COUNT(*) FROM plugin_version WHERE id = ?1 AND version = ?2",
-                        id,
-                        number
-                    )
-                    .fetch_one(&mut *c)
-                    .await?;
+                    let there =
+                        query_scalar!("SELECT COUNT(*) FROM plugin_version WHERE id = ?1 AND version = ?2", id, number)
+                            .fetch_one(&mut *c)
+                            .await?;
                     if there == 0 {
                         return Err(StoreError::NotFound(format!("version {version} of the plugin {id}")).into());
                     }

@@ -89,7 +89,9 @@ impl Queue for SqliteStore {
             .run(move |c| {
                 Box::pin(async move {
                     let row = held(c, &claim).await?;
-                    query!("UPDATE queue SET nudged = 0 WHERE operation_id = ?1", row.operation_id).execute(&mut *c).await?;
+                    query!("UPDATE queue SET nudged = 0 WHERE operation_id = ?1", row.operation_id)
+                        .execute(&mut *c)
+                        .await?;
                     run(c, row).await
                 })
             })
@@ -214,8 +216,9 @@ impl Queue for SqliteStore {
                         services::operation(c, operation).await?.ok_or_else(|| rules::no_operation(operation))?;
                     rules::resume(&mut row, state, now)?;
                     let service = row.service_id.to_string();
-                    let live =
-                        query_scalar!("SELECT COUNT(*) FROM queue WHERE service_id = ?1", service).fetch_one(&mut *c).await?;
+                    let live = query_scalar!("SELECT COUNT(*) FROM queue WHERE service_id = ?1", service)
+                        .fetch_one(&mut *c)
+                        .await?;
                     if live > 0 {
                         let message = "another operation of the service is live: let it end first";
                         return Err(StoreError::Conflict(message.into()).into());

@@ -28,18 +28,17 @@ impl Records for SqliteStore {
         queues: BTreeMap<String, String>,
         now: Millis,
     ) -> Result<()> {
-        self.writer
-            .run(move |c| Box::pin(async move { want(c, service, wanted, queues, now).await }))
-            .await
+        self.writer.run(move |c| Box::pin(async move { want(c, service, wanted, queues, now).await })).await
     }
 
     async fn records_of(&self, service: ServiceId) -> Result<Vec<Record>> {
         let id = service.to_string();
         let mut reader = self.reader().await?;
-        let rows = query_as!(RecordRow, "SELECT * FROM record WHERE service_id = ?1 ORDER BY zone, name, rtype, value", id)
-            .fetch_all(&mut *reader)
-            .await
-            .map_err(DbError::from)?;
+        let rows =
+            query_as!(RecordRow, "SELECT * FROM record WHERE service_id = ?1 ORDER BY zone, name, rtype, value", id)
+                .fetch_all(&mut *reader)
+                .await
+                .map_err(DbError::from)?;
         Ok(rows.into_iter().map(RecordRow::model).collect::<Db<_>>()?)
     }
 
@@ -114,7 +113,9 @@ impl Records for SqliteStore {
                 Box::pin(async move {
                     fence(c, &claim).await?;
                     let until = now.saturating_add(ttl_ms);
-                    query!("UPDATE dns_queue SET until_ms = ?2 WHERE queue = ?1", claim.queue, until).execute(&mut *c).await?;
+                    query!("UPDATE dns_queue SET until_ms = ?2 WHERE queue = ?1", claim.queue, until)
+                        .execute(&mut *c)
+                        .await?;
                     Ok(())
                 })
             })
@@ -192,7 +193,12 @@ impl Records for SqliteStore {
             .await
     }
 
-    async fn settle_records(&self, claim: &DnsClaim, outcomes: Vec<(RecordKey, RecordOutcome)>, now: Millis) -> Result<()> {
+    async fn settle_records(
+        &self,
+        claim: &DnsClaim,
+        outcomes: Vec<(RecordKey, RecordOutcome)>,
+        now: Millis,
+    ) -> Result<()> {
         let claim = claim.clone();
         self.writer
             .run(move |c| {
@@ -234,11 +240,16 @@ impl Records for SqliteStore {
 
 async fn fence(c: &mut SqliteConnection, claim: &DnsClaim) -> Db<()> {
     let owner = claim.owner.to_string();
-    query_scalar!("SELECT epoch FROM dns_queue WHERE queue = ?1 AND owner = ?2 AND epoch = ?3", claim.queue, owner, claim.epoch)
-        .fetch_optional(&mut *c)
-        .await?
-        .map(|_| ())
-        .ok_or(DbError::Store(StoreError::ClaimLost))
+    query_scalar!(
+        "SELECT epoch FROM dns_queue WHERE queue = ?1 AND owner = ?2 AND epoch = ?3",
+        claim.queue,
+        owner,
+        claim.epoch
+    )
+    .fetch_optional(&mut *c)
+    .await?
+    .map(|_| ())
+    .ok_or(DbError::Store(StoreError::ClaimLost))
 }
 
 async fn find(c: &mut SqliteConnection, key: &RecordKey) -> Db<Option<RecordRow>> {
@@ -266,17 +277,14 @@ async fn want(
     records::check_wanted(service, &wanted, &queues)?;
     let id = service.to_string();
     for (zone, queue) in &queues {
-        query!(
-            "UPDATE record SET queue = ?3 WHERE service_id = ?1 AND zone = ?2 AND queue <> ?3",
-            id,
-            zone,
-            queue
-        )
-        .execute(&mut *c)
-        .await?;
+        query!("UPDATE record SET queue = ?3 WHERE service_id = ?1 AND zone = ?2 AND queue <> ?3", id, zone, queue)
+            .execute(&mut *c)
+            .await?;
     }
     let keys: BTreeSet<&RecordKey> = wanted.iter().map(|(key, _)| key).collect();
-    let rows = query_as!(RecordRow, "SELECT * FROM record WHERE service_id = ?1 AND wanted = 1", id).fetch_all(&mut *c).await?;
+    let rows = query_as!(RecordRow, "SELECT * FROM record WHERE service_id = ?1 AND wanted = 1", id)
+        .fetch_all(&mut *c)
+        .await?;
     for row in rows {
         let sent = row.sent != 0;
         let key = row.model()?.key;

@@ -69,7 +69,8 @@ pub(crate) struct ObjectRow {
 impl ObjectRow {
     pub fn model(self) -> Db<Object> {
         Ok(Object {
-            kind: ObjectKind::parse(&self.kind).ok_or_else(|| corrupt(format!("{} is no kind of object", self.kind)))?,
+            kind: ObjectKind::parse(&self.kind)
+                .ok_or_else(|| corrupt(format!("{} is no kind of object", self.kind)))?,
             body: from_json(&self.body, "object.body")?,
             name: self.name,
             revision: self.revision,
@@ -225,7 +226,8 @@ impl EffectRow {
                 (Some(name), Some(cap)) => Some(SlotPool { name, cap: num(cap, "effect.slot_cap")? }),
                 _ => None,
             },
-            state: EffectState::parse(&self.state).ok_or_else(|| corrupt(format!("{} is no state of an effect", self.state)))?,
+            state: EffectState::parse(&self.state)
+                .ok_or_else(|| corrupt(format!("{} is no state of an effect", self.state)))?,
             result: self.result.map(|r| from_json(&r, "effect.result")).transpose()?,
             kind: self.kind,
             server: self.server,

@@ -9,7 +9,7 @@ use wharf_model::{
     operation::{LogBody, LogEntry, Operation, OperationId},
     service::{Service, ServiceId},
 };
-use wharf_store::{Result, ServiceFilter, Services, StoreError, rules};
+use wharf_store::{Result, ServiceFilter, Services, rules};
 
 use crate::{
     SqliteStore,
@@ -261,9 +261,10 @@ pub(crate) async fn update_operation(c: &mut SqliteConnection, operation: &Opera
 
 pub(crate) async fn last_effect(c: &mut SqliteConnection, operation: OperationId) -> Db<Option<Effect>> {
     let operation = operation.to_string();
-    let row = query_as!(EffectRow, "SELECT * FROM effect WHERE operation_id = ?1 ORDER BY sequence DESC LIMIT 1", operation)
-        .fetch_optional(&mut *c)
-        .await?;
+    let row =
+        query_as!(EffectRow, "SELECT * FROM effect WHERE operation_id = ?1 ORDER BY sequence DESC LIMIT 1", operation)
+            .fetch_optional(&mut *c)
+            .await?;
     row.map(EffectRow::model).transpose()
 }
 
@@ -316,7 +317,12 @@ pub(crate) async fn put_effect(c: &mut SqliteConnection, effect: &Effect, new: b
 }
 
 /// Numbers go on without gaps; beyond the cap the oldest lines go, steps stay.
-pub(crate) async fn append_log(c: &mut SqliteConnection, operation: OperationId, bodies: Vec<LogBody>, now: i64) -> Db<()> {
+pub(crate) async fn append_log(
+    c: &mut SqliteConnection,
+    operation: OperationId,
+    bodies: Vec<LogBody>,
+    now: i64,
+) -> Db<()> {
     if bodies.is_empty() {
         return Ok(());
     }
@@ -329,13 +335,20 @@ pub(crate) async fn append_log(c: &mut SqliteConnection, operation: OperationId,
     )
     .fetch_optional(&mut *c)
     .await?
-    .ok_or_else(|| StoreError::from(rules::no_operation(operation)))?;
+    .ok_or_else(|| rules::no_operation(operation))?;
     for (n, body) in (counts.log_last - added + 1..).zip(bodies) {
         let step = matches!(body, LogBody::Step { .. });
         let body = to_json(&body, "operation_log.body")?;
-        query!("INSERT INTO operation_log (operation_id, n, at_ms, step, body) VALUES (?1, ?2, ?3, ?4, ?5)", id, n, now, step, body)
-            .execute(&mut *c)
-            .await?;
+        query!(
+            "INSERT INTO operation_log (operation_id, n, at_ms, step, body) VALUES (?1, ?2, ?3, ?4, ?5)",
+            id,
+            n,
+            now,
+            step,
+            body
+        )
+        .execute(&mut *c)
+        .await?;
     }
     let surplus = counts.log_rows - rules::LOG_CAP;
     if surplus > 0 {

@@ -58,7 +58,9 @@ impl Writer {
                 // `work` itself may panic too: a caller's decision runs in it.
                 let attempt = AssertUnwindSafe(async move { work(connection).await }).catch_unwind().await;
                 let result = attempt.unwrap_or_else(|_| {
-                    Err(DbError::Store(StoreError::Corrupt("a request to the store panicked; nothing was written for it".into())))
+                    Err(DbError::Store(StoreError::Corrupt(
+                        "a request to the store panicked; nothing was written for it".into(),
+                    )))
                 });
                 let ok = result.is_ok();
                 let answer: Answer = Box::new(move |lost| {
@@ -147,7 +149,11 @@ async fn transaction(
     sqlx::query("COMMIT").execute(&mut *connection).await.map(|_| ())
 }
 
-async fn savepoint(connection: &mut SqliteConnection, work: Work, answers: &mut Vec<Answer>) -> Result<(), sqlx::Error> {
+async fn savepoint(
+    connection: &mut SqliteConnection,
+    work: Work,
+    answers: &mut Vec<Answer>,
+) -> Result<(), sqlx::Error> {
     sqlx::query("SAVEPOINT request").execute(&mut *connection).await?;
     let done = work(&mut *connection).await;
     let keep = done.as_ref().is_some_and(|done| done.ok);

@@ -20,7 +20,7 @@ use crate::Books;
 /// Calls a macro with all cases: `$callback! { $make; module::case, … }`.
 #[macro_export]
 macro_rules! each_conformance_case {
-    ($callback:ident, $make:expr) => {
+    ($callback:path, $make:expr) => {
         $callback! { $make;
             wishes::a_created_service_has_one_live_operation,
             wishes::one_reference_is_created_once_however_many_ask,
@@ -131,7 +131,7 @@ macro_rules! each_conformance_case {
 #[macro_export]
 macro_rules! conformance_tests {
     ($make:expr) => {
-        $crate::each_conformance_case!(__conformance_test_fns, $make);
+        $crate::each_conformance_case!($crate::__conformance_test_fns, $make);
     };
 }
 

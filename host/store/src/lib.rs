@@ -212,13 +212,25 @@ pub trait Addresses: Send + Sync + 'static {
     async fn leases_in(&self, pool: &str) -> Result<Vec<Lease>>;
     /// All of the service's leases to quarantine, each resting for `quarantine_ms(pool)`. Only if absence was proven
     /// (`Service::absence_proven_ms`) or no VM number was ever reserved; else `Err(Conflict)`. Returns the addresses.
-    async fn release_leases(&self, service: ServiceId, quarantine_ms: BTreeMap<String, i64>, now: Millis) -> Result<Vec<Lease>>;
+    async fn release_leases(
+        &self,
+        service: ServiceId,
+        quarantine_ms: BTreeMap<String, i64>,
+        now: Millis,
+    ) -> Result<Vec<Lease>>;
     /// A name of its own for the PTR, or none.
     async fn set_ptr(&self, service: ServiceId, address: std::net::IpAddr, ptr: Option<String>) -> Result<()>;
 
     /// The live number of this service on this server, or the lowest at or above `first` that is neither in the books nor
     /// in `taken`. Sets `Service::vmid`.
-    async fn reserve_vmid(&self, server: &str, service: ServiceId, first: u32, taken: &[u32], now: Millis) -> Result<u32>;
+    async fn reserve_vmid(
+        &self,
+        server: &str,
+        service: ServiceId,
+        first: u32,
+        taken: &[u32],
+        now: Millis,
+    ) -> Result<u32>;
     /// Found taken by somebody else: never used again, and no longer the service's.
     async fn burn_vmid(&self, server: &str, service: ServiceId, vmid: u32, now: Millis) -> Result<()>;
     /// All numbers in the books for a server: (number, service, live).
@@ -286,7 +298,12 @@ pub trait Records: Send + Sync + 'static {
     /// a provider that the ledger does not know. `done` later clears or confirms. Fenced.
     async fn mark_sent(&self, claim: &DnsClaim, keys: &[RecordKey], now: Millis) -> Result<()>;
     /// Fenced. A `Done` for an unwanted record removes the row.
-    async fn settle_records(&self, claim: &DnsClaim, outcomes: Vec<(RecordKey, RecordOutcome)>, now: Millis) -> Result<()>;
+    async fn settle_records(
+        &self,
+        claim: &DnsClaim,
+        outcomes: Vec<(RecordKey, RecordOutcome)>,
+        now: Millis,
+    ) -> Result<()>;
     /// Gives the queue back. Fenced.
     async fn release_dns(&self, claim: &DnsClaim, now: Millis) -> Result<()>;
     async fn next_dns_due(&self) -> Result<Option<Millis>>;
@@ -302,7 +319,8 @@ pub trait Events: Send + Sync + 'static {
     /// Claims due deliveries. For one hook and service only the oldest undelivered event is handed out.
     async fn claim_deliveries(&self, owner: Uuid, ttl_ms: i64, n: usize, now: Millis) -> Result<Vec<Delivery>>;
     /// Fenced by owner and epoch. `None` = done with it (delivered or dropped); `Some(due)` = again then.
-    async fn settle_delivery(&self, owner: Uuid, delivery: &Delivery, again: Option<Millis>, now: Millis) -> Result<()>;
+    async fn settle_delivery(&self, owner: Uuid, delivery: &Delivery, again: Option<Millis>, now: Millis)
+    -> Result<()>;
     async fn next_delivery_due(&self) -> Result<Option<Millis>>;
     async fn audit(&self, entry: NewAudit, now: Millis) -> Result<()>;
     /// Newest first.

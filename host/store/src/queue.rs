@@ -61,8 +61,15 @@ pub struct NewOperation {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Accepted {
     /// Taken on (or known already: `replayed`). `operation` is none where nothing had to be done.
-    Done { service: Box<Service>, operation: Option<Box<Operation>>, replayed: bool },
-    Refused { code: String, message: String },
+    Done {
+        service: Box<Service>,
+        operation: Option<Box<Operation>>,
+        replayed: bool,
+    },
+    Refused {
+        code: String,
+        message: String,
+    },
     /// The idempotency key was used before with another content.
     KeyReused,
     /// `Nothing` was decided for a service that does not exist.

@@ -16,9 +16,7 @@ use wharf_model::{
     service::{Phase, Service, ServiceId},
 };
 
-use crate::{
-    Accepted, Commit, Decision, EffectChange, NewOperation, Result, Room, ServicePatch, StoreError,
-};
+use crate::{Accepted, Commit, Decision, EffectChange, NewOperation, Result, Room, ServicePatch, StoreError};
 
 /// How many operations of a service are kept, open ones not counted away.
 pub const HISTORY: usize = 50;
@@ -108,7 +106,10 @@ pub enum Plan {
     /// Answered without writing anything.
     Answer(Accepted),
     /// Nothing but the idempotency key. `service` is none if there is no such service.
-    KeyOnly { service: Option<Box<Service>>, operation: Option<OperationId> },
+    KeyOnly {
+        service: Option<Box<Service>>,
+        operation: Option<OperationId>,
+    },
     Write(Box<Writes>),
 }
 
@@ -156,7 +157,9 @@ pub fn plan(
             let mut cancelled = Vec::new();
             for id in cancel {
                 let Some(found) = open.iter().find(|o| o.id == id && o.status == Status::Queued) else {
-                    return Err(StoreError::Conflict(format!("the operation {id} is not queued, so it can't be cancelled")));
+                    return Err(StoreError::Conflict(format!(
+                        "the operation {id} is not queued, so it can't be cancelled"
+                    )));
                 };
                 let mut found = found.clone();
                 found.status = Status::Cancelled;
@@ -402,10 +405,7 @@ pub fn room_fits(room: &Room, others: &[Room], memory_limit_mib: u32, disk_limit
 
 /// Names of the hooks that want an event. A hook whose settings can't be read is left out: a broken hook must not stop
 /// what the event tells of.
-pub fn hooks_for<'a>(
-    hooks: impl Iterator<Item = (&'a str, &'a serde_json::Value)>,
-    event: &NewEvent,
-) -> Vec<String> {
+pub fn hooks_for<'a>(hooks: impl Iterator<Item = (&'a str, &'a serde_json::Value)>, event: &NewEvent) -> Vec<String> {
     hooks
         .filter(|(name, body)| match serde::Deserialize::deserialize(*body) {
             Ok(hook) => Hook::wants(&hook, &event.kind, event.panel.as_deref()),

@@ -59,7 +59,7 @@ pub struct VmSnapshot {
     /// None = waits to be deleted.
     pub pending: BTreeMap<String, Option<String>>,
     pub digest: String,
-    /// Cloud-init keys that the guest last booted with.
+    /// The keys that the cloud-init drive was last written with.
     pub guest: BTreeMap<String, String>,
 }
 

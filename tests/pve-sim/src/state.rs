@@ -97,7 +97,7 @@ pub(crate) struct Vm {
     pub history: VecDeque<Seen>,
     /// The guest doesn't react to a shutdown.
     pub hung: bool,
-    /// The cloud-init keys that the guest last booted with.
+    /// The keys that the cloud-init drive was last written with: at a start or by `PUT …/cloudinit`.
     pub guest: BTreeMap<String, String>,
 }
 

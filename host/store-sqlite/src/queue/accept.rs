@@ -7,12 +7,7 @@ use wharf_store::{
 };
 
 use super::enqueue;
-use crate::{
-    error::Db,
-    events,
-    rows::uid,
-    services,
-};
+use crate::{error::Db, events, rows::uid, services};
 
 pub(super) async fn accept(c: &mut SqliteConnection, accept: Accept) -> Db<Accepted> {
     let Accept { panel, reference, idempotency, decide, now } = accept;
@@ -39,7 +34,11 @@ pub(super) async fn accept(c: &mut SqliteConnection, accept: Accept) -> Db<Accep
                 Some(id) => services::operation(c, uid(id)?).await?,
                 None => None,
             };
-            return Ok(Accepted::Done { service: Box::new(service), operation: operation.map(Box::new), replayed: true });
+            return Ok(Accepted::Done {
+                service: Box::new(service),
+                operation: operation.map(Box::new),
+                replayed: true,
+            });
         }
     }
     let service = services::service_by_ref(c, &panel, &reference).await?;

@@ -1,6 +1,9 @@
 //! Leases, VM numbers and room.
 
-use std::{collections::{BTreeMap, BTreeSet}, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use uuid::Uuid;
 use wharf_model::{

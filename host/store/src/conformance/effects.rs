@@ -40,7 +40,10 @@ pub async fn an_effect_without_a_slot_may_be_sent_at_once(books: Books) {
     assert_eq!((effect.state, effect.deadline_ms, effect.created_ms), (EffectState::Intent, NOW + 60_000, NOW + 1));
     assert_eq!(effect.body, serde_json::json!({ "newid": 100 }));
     let issued = effect_of(change(&books, run.claim, EffectChange::Issued { task: "UPID:1".into() }, NOW + 2).await);
-    assert_eq!((issued.state, issued.task.as_deref(), issued.issued_ms), (EffectState::Issued, Some("UPID:1"), Some(NOW + 2)));
+    assert_eq!(
+        (issued.state, issued.task.as_deref(), issued.issued_ms),
+        (EffectState::Issued, Some("UPID:1"), Some(NOW + 2))
+    );
     let failed = EffectResult { ok: false, code: "full".into(), message: "no space left".into() };
     let end = effect_of(change(&books, run.claim, EffectChange::Resolved(failed.clone()), NOW + 3).await);
     assert_eq!((end.state, end.result.as_ref(), end.resolved_ms), (EffectState::Failed, Some(&failed), Some(NOW + 3)));
@@ -145,7 +148,10 @@ pub async fn slots_never_exceed_their_cap(books: Books) {
     while ended < 24 {
         let slots = books.slots().await.unwrap();
         assert_eq!(slots["p"].len(), 3.min(24 - ended), "full as long as somebody waits");
-        assert_eq!(books.queue_counts().await.unwrap().parked, i64::try_from(24_usize.saturating_sub(ended + 3)).unwrap());
+        assert_eq!(
+            books.queue_counts().await.unwrap().parked,
+            i64::try_from(24_usize.saturating_sub(ended + 3)).unwrap()
+        );
         now += TTL;
         for run in claim_all(&books, now).await {
             match run.effect.map(|e| e.state) {
@@ -178,7 +184,10 @@ pub async fn slots_never_exceed_their_cap(books: Books) {
 pub async fn parked_runs_are_woken_in_the_order_in_which_they_came(books: Books) {
     let runs = runs(&books, 4).await;
     for n in [0, 2, 3, 1] {
-        books.commit(Commit { effect: Some(write(POOL)), ..Commit::new(runs[n].claim, NOW, Then::Keep) }).await.unwrap();
+        books
+            .commit(Commit { effect: Some(write(POOL)), ..Commit::new(runs[n].claim, NOW, Then::Keep) })
+            .await
+            .unwrap();
     }
     let mut holder = runs[0].claim;
     let mut order = Vec::new();
@@ -227,11 +236,12 @@ pub async fn a_parked_run_that_ends_unsent_passes_its_turn_on(books: Books) {
     change(&books, runs[0].claim, succeeded(), NOW).await;
     let woken = claim(&books, NOW).await;
     assert_eq!(woken.claim.operation, runs[1].claim.operation);
-    commit(&books, woken.claim, Then::Finish {
-        status: Status::Cancelled,
-        phase: wharf_model::service::Phase::Terminating,
-        reason: None,
-    }, NOW)
+    commit(
+        &books,
+        woken.claim,
+        Then::Finish { status: Status::Cancelled, phase: wharf_model::service::Phase::Terminating, reason: None },
+        NOW,
+    )
     .await;
     assert_eq!(claim(&books, NOW).await.claim.operation, runs[2].claim.operation, "the slot is not left unused");
     // Preempted while parked: it need not wait for a slot to end.

@@ -87,7 +87,8 @@ pub async fn events_of_many_writers_are_numbered_in_order(books: Books) {
     for writer in writers {
         writer.await.unwrap();
     }
-    let seen = tokio::time::timeout(std::time::Duration::from_secs(30), reader).await.expect("an event was missed").unwrap();
+    let seen =
+        tokio::time::timeout(std::time::Duration::from_secs(30), reader).await.expect("an event was missed").unwrap();
     assert_eq!(seen, (1..=128).collect::<Vec<i64>>());
 }
 
@@ -104,8 +105,12 @@ pub async fn a_hook_is_told_what_it_wants_and_nothing_else(books: Books) {
     tell(&books, Some(&s), "service.ready", NOW).await;
     tell(&books, None, "host.started", NOW).await;
     let got = deliveries(&books, Uuid::new_v4(), NOW).await;
-    let expected =
-        pairs([("all", "host.started"), ("all", "service.ready"), ("exact", "service.ready"), ("family", "service.ready")]);
+    let expected = pairs([
+        ("all", "host.started"),
+        ("all", "service.ready"),
+        ("exact", "service.ready"),
+        ("family", "service.ready"),
+    ]);
     assert_eq!(kinds(&got), expected);
 }
 

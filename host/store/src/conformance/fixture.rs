@@ -13,8 +13,8 @@ use wharf_model::{
 };
 
 use crate::{
-    Accept, Accepted, Books, Claim, Commit, Committed, Decision, EffectChange, NewAudit, NewOperation, Run, ServicePatch,
-    Then,
+    Accept, Accepted, Books, Claim, Commit, Committed, Decision, EffectChange, NewAudit, NewOperation, Run,
+    ServicePatch, Then,
 };
 
 /// When all cases begin.

@@ -46,7 +46,8 @@ pub async fn revisions_rise_and_guard_against_lost_updates(books: Books) {
 
 pub async fn an_object_goes_with_its_secrets(books: Books) {
     books.put_object(ObjectKind::Server, "a", json!({}), None, None, NOW).await.unwrap();
-    for (owner, slot) in [("server/a", "secret"), ("server/a", "other"), ("server/ab", "secret"), ("zone/a", "secret")] {
+    for (owner, slot) in [("server/a", "secret"), ("server/a", "other"), ("server/ab", "secret"), ("zone/a", "secret")]
+    {
         books.put_secret(owner, slot, b"x", NOW).await.unwrap();
     }
     assert!(books.delete_object(ObjectKind::Server, "a", Some(audit("delete")), NOW).await.unwrap());

@@ -232,7 +232,11 @@ pub async fn a_queue_has_one_owner(books: Books) {
     let service = Uuid::now_v7();
     want(&books, service, &[&key(service, "z1", "a"), &key(service, "z2", "a"), &key(service, "z3", "a")], NOW).await;
     let mine = books.claim_dns(Uuid::new_v4(), TTL, 1, NOW).await.unwrap();
-    assert_eq!(mine.iter().map(|c| c.queue.as_str()).collect::<Vec<_>>(), ["q1"], "zones of one provider are one queue");
+    assert_eq!(
+        mine.iter().map(|c| c.queue.as_str()).collect::<Vec<_>>(),
+        ["q1"],
+        "zones of one provider are one queue"
+    );
     let others = books.claim_dns(Uuid::new_v4(), TTL, 10, NOW).await.unwrap();
     assert_eq!(others.iter().map(|c| c.queue.as_str()).collect::<Vec<_>>(), ["q3"]);
     assert!(books.claim_dns(Uuid::new_v4(), TTL, 10, NOW + TTL - 1).await.unwrap().is_empty());

@@ -70,7 +70,8 @@ pub async fn a_refusal_leaves_no_trace_and_no_key(books: Books) {
     let refused = books.accept(keyed(accept("1", refuse, NOW), "k", "f")).await.unwrap();
     assert_eq!(refused, Accepted::Refused { code: "no".into(), message: "Not now.".into() });
     assert_eq!(books.service_by_ref("shop", "1").await.unwrap(), None);
-    let (_, _, replayed) = done(books.accept(keyed(accept("1", |_, _| creating("1"), NOW), "k", "other")).await.unwrap());
+    let (_, _, replayed) =
+        done(books.accept(keyed(accept("1", |_, _| creating("1"), NOW), "k", "other")).await.unwrap());
     assert!(!replayed, "the key was free");
 }
 
@@ -147,7 +148,10 @@ pub async fn an_operation_behind_a_live_one_is_promoted_when_that_ends(books: Bo
     let ended = now_at(&books, first.id).await;
     assert_eq!((ended.status, ended.ended_ms, ended.state.as_str()), (Status::Succeeded, Some(NOW + 10), "ready"));
     let row = books.service(service.id).await.unwrap().unwrap();
-    assert_eq!((row.phase, row.state.as_str(), row.state_version, row.updated_ms), (Phase::Active, "ready", 3, NOW + 10));
+    assert_eq!(
+        (row.phase, row.state.as_str(), row.state_version, row.updated_ms),
+        (Phase::Active, "ready", 3, NOW + 10)
+    );
     assert_eq!(now_at(&books, second.id).await.status, Status::Waiting);
     assert_eq!(now_at(&books, third.id).await.status, Status::Queued);
     let next = claim(&books, NOW + 10).await;

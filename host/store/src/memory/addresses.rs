@@ -89,11 +89,22 @@ impl Addresses for MemoryStore {
                     found = true;
                 }
             }
-            if found { Ok(()) } else { Err(StoreError::NotFound(format!("the address {address} of service {service}"))) }
+            if found {
+                Ok(())
+            } else {
+                Err(StoreError::NotFound(format!("the address {address} of service {service}")))
+            }
         })
     }
 
-    async fn reserve_vmid(&self, server: &str, service: ServiceId, first: u32, taken: &[u32], _now: Millis) -> Result<u32> {
+    async fn reserve_vmid(
+        &self,
+        server: &str,
+        service: ServiceId,
+        first: u32,
+        taken: &[u32],
+        _now: Millis,
+    ) -> Result<u32> {
         self.write("reserve_vmid", |state| {
             if !state.services.contains_key(&service) {
                 return Err(rules::no_service(service));
@@ -102,11 +113,15 @@ impl Addresses for MemoryStore {
             let vmid = match live {
                 Some(((on, vmid), _)) if on == server => *vmid,
                 Some(((on, vmid), _)) => {
-                    return Err(StoreError::Conflict(format!("the service {service} has number {vmid} on server {on}")));
+                    return Err(StoreError::Conflict(format!(
+                        "the service {service} has number {vmid} on server {on}"
+                    )));
                 }
                 None => (first..)
                     .find(|n| !taken.contains(n) && !state.vmids.contains_key(&(server.to_owned(), *n)))
-                    .ok_or_else(|| StoreError::Conflict(format!("no VM number from {first} on is free on {server}")))?,
+                    .ok_or_else(|| {
+                    StoreError::Conflict(format!("no VM number from {first} on is free on {server}"))
+                })?,
             };
             state.vmids.insert((server.to_owned(), vmid), (service, true));
             if let Some(row) = state.services.get_mut(&service) {

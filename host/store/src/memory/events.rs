@@ -60,7 +60,13 @@ impl Events for MemoryStore {
         })
     }
 
-    async fn settle_delivery(&self, owner: Uuid, delivery: &Delivery, again: Option<Millis>, _now: Millis) -> Result<()> {
+    async fn settle_delivery(
+        &self,
+        owner: Uuid,
+        delivery: &Delivery,
+        again: Option<Millis>,
+        _now: Millis,
+    ) -> Result<()> {
         self.write("settle_delivery", |state| {
             let key = (delivery.event.seq, delivery.hook.clone());
             let row = state.deliveries.get_mut(&key).filter(|r| r.owner == Some(owner) && r.epoch == delivery.epoch);
@@ -111,7 +117,8 @@ impl State {
     pub(super) fn events(&mut self, events: Vec<NewEvent>, now: Millis) {
         for event in events {
             let seq = self.events.last().map_or(0, |e| e.seq) + 1;
-            let hooks = self.objects.values().filter(|o| o.kind == ObjectKind::Hook).map(|o| (o.name.as_str(), &o.body));
+            let hooks =
+                self.objects.values().filter(|o| o.kind == ObjectKind::Hook).map(|o| (o.name.as_str(), &o.body));
             for hook in rules::hooks_for(hooks, &event) {
                 let row = Pending { service: event.service_id, due_ms: now, ..Pending::default() };
                 self.deliveries.insert((seq, hook), row);

@@ -107,8 +107,12 @@ impl Objects for MemoryStore {
 
     async fn kv_set(&self, plugin: &str, key: &str, value: &[u8], max_total: usize) -> Result<bool> {
         self.write("kv_set", |state| {
-            let others: usize =
-                state.kv.iter().filter(|((p, k), _)| p == plugin && k != key).map(|((_, k), v)| k.len() + v.len()).sum();
+            let others: usize = state
+                .kv
+                .iter()
+                .filter(|((p, k), _)| p == plugin && k != key)
+                .map(|((_, k), v)| k.len() + v.len())
+                .sum();
             if others + key.len() + value.len() > max_total {
                 return Ok(false);
             }

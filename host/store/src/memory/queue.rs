@@ -297,8 +297,7 @@ impl State {
         let now = commit.now;
         let mut live = self.held(&commit.claim)?.clone();
         let mut operation = self.operations.get(&id).cloned().ok_or_else(|| rules::no_operation(id))?;
-        let mut service =
-            self.services.get(&live.service).cloned().ok_or_else(|| rules::no_service(live.service))?;
+        let mut service = self.services.get(&live.service).cloned().ok_or_else(|| rules::no_service(live.service))?;
         rules::advance(&mut operation, &commit);
         rules::patch_service(&mut service, std::mem::take(&mut commit.service), now);
         let last = self.last_effect(id).cloned();
@@ -395,7 +394,11 @@ impl State {
             }
             self.cut_history(service_id);
         }
-        Ok(if released { Committed::Released { parked: parked.is_some() } } else { Committed::Held { effect: changed } })
+        Ok(if released {
+            Committed::Released { parked: parked.is_some() }
+        } else {
+            Committed::Held { effect: changed }
+        })
     }
 
     /// Gives the run's slot back, if it holds one, and wakes the first that waits for it, if one is free now.

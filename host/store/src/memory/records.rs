@@ -162,7 +162,12 @@ impl Records for MemoryStore {
         })
     }
 
-    async fn settle_records(&self, claim: &DnsClaim, outcomes: Vec<(RecordKey, RecordOutcome)>, now: Millis) -> Result<()> {
+    async fn settle_records(
+        &self,
+        claim: &DnsClaim,
+        outcomes: Vec<(RecordKey, RecordOutcome)>,
+        now: Millis,
+    ) -> Result<()> {
         self.write("settle_records", |state| {
             state.dns_held(claim)?;
             for (key, outcome) in outcomes {
@@ -206,7 +211,8 @@ impl Records for MemoryStore {
 
     async fn next_dns_due(&self) -> Result<Option<Millis>> {
         let state = self.read();
-        let free_from = |queue: &str| state.dns.get(queue).filter(|h| h.owner.is_some()).map_or(Millis::MIN, |h| h.until_ms);
+        let free_from =
+            |queue: &str| state.dns.get(queue).filter(|h| h.owner.is_some()).map_or(Millis::MIN, |h| h.until_ms);
         Ok(state.records.values().filter(|r| r.open).map(|r| r.due_ms.max(free_from(&r.queue))).min())
     }
 }

@@ -79,7 +79,13 @@ impl<'a> Wire<'a> {
 
 /// The leases that fill a set, new ones only. `taken[i]` = numbers within `set.ranges[i]` that are held or resting.
 /// `Conflict` if it can't be filled. `held` are all leases of the service.
-pub fn fill(service: ServiceId, set: &LeaseSet, held: &[Lease], taken: &[BTreeSet<u128>], now: Millis) -> Result<Vec<Lease>> {
+pub fn fill(
+    service: ServiceId,
+    set: &LeaseSet,
+    held: &[Lease],
+    taken: &[BTreeSet<u128>],
+    now: Millis,
+) -> Result<Vec<Lease>> {
     let need = lacking(set, held);
     if need == 0 {
         return Ok(Vec::new());

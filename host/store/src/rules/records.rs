@@ -31,5 +31,8 @@ pub fn check_wanted(
 
 /// The wish for a record turned round after it was handed out: it must not be sent as planned.
 pub fn changed(key: &RecordKey) -> StoreError {
-    StoreError::Conflict(format!("the wish for the record {} {} has changed: read the due records again", key.name, key.rtype))
+    StoreError::Conflict(format!(
+        "the wish for the record {} {} has changed: read the due records again",
+        key.name, key.rtype
+    ))
 }

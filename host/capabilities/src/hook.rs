@@ -1,0 +1,91 @@
+//! What a lifecycle hook is told or asked, bound to one event or question.
+
+use wasmtime::component::Resource;
+
+use crate::{
+    bindings::wharf::hook::events,
+    call::{Bound, CallState, DeliveryHandle, HookBinding, QuestionHandle},
+};
+
+impl CallState {
+    fn hook(&self) -> wasmtime::Result<&HookBinding> {
+        match &self.bound {
+            Bound::Hook(binding) => Ok(binding),
+            _ => Err(wasmtime::Error::msg("this call is about no event")),
+        }
+    }
+
+    /// Settings without the secret ones.
+    fn hook_settings(&self) -> wasmtime::Result<serde_json::Value> {
+        let mut settings = self.hook()?.settings.clone();
+        if let Some(map) = settings.as_object_mut() {
+            map.retain(|key, _| self.caller.manifest.slot(key).is_none());
+        }
+        Ok(settings)
+    }
+}
+
+/// A setting as text: strings as they are, everything else as JSON.
+pub(crate) fn as_text(value: &serde_json::Value) -> Option<String> {
+    match value {
+        serde_json::Value::Null => None,
+        serde_json::Value::String(text) => Some(text.clone()),
+        other => Some(other.to_string()),
+    }
+}
+
+impl events::Host for CallState {}
+
+impl events::HostDelivery for CallState {
+    async fn event(&mut self, _: Resource<DeliveryHandle>) -> wasmtime::Result<events::Event> {
+        let event = self.hook()?.event.as_ref().ok_or_else(|| wasmtime::Error::msg("this call is about no event"))?;
+        Ok(events::Event {
+            id: event.id.to_string(),
+            kind: event.event.kind.clone(),
+            subject: event.event.subject.clone(),
+            at_ms: u64::try_from(event.at_ms).unwrap_or(0),
+            generation: event.event.generation,
+            data: event.event.data.to_string(),
+        })
+    }
+
+    async fn attempt(&mut self, _: Resource<DeliveryHandle>) -> wasmtime::Result<u32> {
+        Ok(self.hook()?.attempt)
+    }
+
+    async fn settings(&mut self, _: Resource<DeliveryHandle>) -> wasmtime::Result<String> {
+        Ok(self.hook_settings()?.to_string())
+    }
+
+    async fn setting(&mut self, _: Resource<DeliveryHandle>, key: String) -> wasmtime::Result<Option<String>> {
+        Ok(self.hook_settings()?.get(&key).and_then(as_text))
+    }
+
+    async fn drop(&mut self, handle: Resource<DeliveryHandle>) -> wasmtime::Result<()> {
+        self.table.delete(handle)?;
+        Ok(())
+    }
+}
+
+impl events::HostQuestion for CallState {
+    async fn kind(&mut self, _: Resource<QuestionHandle>) -> wasmtime::Result<String> {
+        Ok(self.hook()?.question.as_ref().map(|q| q.kind.clone()).unwrap_or_default())
+    }
+
+    async fn subject(&mut self, _: Resource<QuestionHandle>) -> wasmtime::Result<String> {
+        Ok(self.hook()?.question.as_ref().map(|q| q.subject.clone()).unwrap_or_default())
+    }
+
+    async fn wish(&mut self, _: Resource<QuestionHandle>) -> wasmtime::Result<String> {
+        Ok(self.hook()?.question.as_ref().map(|q| q.wish.to_string()).unwrap_or_default())
+    }
+
+    async fn settings(&mut self, _: Resource<QuestionHandle>) -> wasmtime::Result<String> {
+        Ok(self.hook_settings()?.to_string())
+    }
+
+    async fn drop(&mut self, handle: Resource<QuestionHandle>) -> wasmtime::Result<()> {
+        self.table.delete(handle)?;
+        Ok(())
+    }
+}

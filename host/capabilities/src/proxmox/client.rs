@@ -1,0 +1,292 @@
+//! One server's API: transport, time-outs, and errors told apart by what must be done about them.
+//!
+//! Reads may be repeated, writes never are. Facts: pveproxy closes idle connections after 5 s; the text of a 500 stands in
+//! the reason phrase (a JSON `message` only since libpve-http-server 5.2.0); 595, 596 and 599 are made by the node that was
+//! asked, so the work of a write may still be going on.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use serde_json::Value;
+use tokio::{
+    sync::{Mutex as AsyncMutex, Semaphore},
+    time::Instant,
+};
+use wharf_model::object::Server;
+use zeroize::Zeroizing;
+
+use super::inventory::Resources;
+
+/// Short protected calls at once on one node: pvedaemon has three workers, and the admin's own session needs one.
+const WRITES_PER_NODE: usize = 2;
+/// How old a shared look at the cluster may be.
+const RESOURCES_AGE: Duration = Duration::from_millis(1_000);
+
+/// A request to the API.
+#[derive(Debug, Clone)]
+pub struct Request {
+    pub method: &'static str,
+    /// Below `/api2/json`, percent-encoded.
+    pub path: String,
+    pub params: Vec<(String, String)>,
+    pub timeout: Duration,
+}
+
+/// An answer, whatever its status.
+#[derive(Debug, Clone)]
+pub struct Response {
+    pub status: u16,
+    pub reason: String,
+    pub body: Vec<u8>,
+}
+
+/// No answer.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum TransportError {
+    #[error("{0}")]
+    NotSent(String),
+    #[error("{0}")]
+    MaybeSent(String),
+}
+
+/// How requests leave: over TLS, or in process in tests.
+#[async_trait]
+pub trait Transport: Send + Sync + 'static {
+    /// `authorization` is the whole header value.
+    async fn send(&self, base: &str, authorization: &str, request: &Request) -> Result<Response, TransportError>;
+}
+
+/// What went wrong, by what must be done about it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PveError {
+    /// Locked, overloaded, no quorum: ask again. Surely not done.
+    #[error("{0}")]
+    Busy(String),
+    /// Never reached the server, or a read that got no answer.
+    #[error("the server can't be reached: {0}")]
+    Unreachable(String),
+    /// A write that may have been done.
+    #[error("the server did not answer: {0}")]
+    InDoubt(String),
+    /// Token refused; the server is parked.
+    #[error("{0}")]
+    Unauthorized(String),
+    /// `path` and `privilege` as Proxmox names them.
+    #[error("the token may not do this: it lacks the privilege {privilege} on {path}; add it to the token's and the user's role")]
+    Forbidden { path: String, privilege: String },
+    /// 400: (parameter, text).
+    #[error("refused: {}", .0.iter().map(|(k, v)| format!("{k}: {v}")).collect::<Vec<_>>().join("; "))]
+    Parameter(Vec<(String, String)>),
+    /// No such VM on that node.
+    #[error("{0}")]
+    Missing(String),
+    /// Everything else that the server said.
+    #[error("{0}")]
+    Failed(String),
+    /// The server's row is missing or can't be used.
+    #[error("{0}")]
+    Config(String),
+}
+
+/// A server and a token. One for each server object and revision of it.
+pub struct Client {
+    pub name: String,
+    pub config: Server,
+    authorization: Zeroizing<String>,
+    pub(super) stamp: (i64, Vec<u8>),
+    transport: Arc<dyn Transport>,
+    parked: Mutex<Option<String>>,
+    nodes: Mutex<HashMap<String, Arc<Semaphore>>>,
+    pub(super) resources: AsyncMutex<Option<(Instant, Arc<Resources>)>>,
+    pub(super) version: AsyncMutex<Option<String>>,
+}
+
+impl Client {
+    pub(super) fn new(name: &str, config: Server, secret: &str, stamp: (i64, Vec<u8>), transport: Arc<dyn Transport>) -> Self {
+        let authorization = Zeroizing::new(format!("PVEAPIToken={}={secret}", config.token_id));
+        Self {
+            name: name.to_owned(),
+            config,
+            authorization,
+            stamp,
+            transport,
+            parked: Mutex::new(None),
+            nodes: Mutex::new(HashMap::new()),
+            resources: AsyncMutex::new(None),
+            version: AsyncMutex::new(None),
+        }
+    }
+
+    /// Why nothing is sent to it, if so.
+    pub fn parked(&self) -> Option<String> {
+        self.parked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn unpark(&self) {
+        *self.parked.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    pub(super) fn resources_age() -> Duration {
+        RESOURCES_AGE
+    }
+
+    /// A read: tried at each address, twice.
+    pub async fn get(&self, path: &str, params: &[(&str, &str)]) -> Result<Value, PveError> {
+        self.get_even_parked(path, params, false).await
+    }
+
+    pub(super) async fn get_even_parked(&self, path: &str, params: &[(&str, &str)], even_parked: bool) -> Result<Value, PveError> {
+        if let (Some(reason), false) = (self.parked(), even_parked) {
+            return Err(PveError::Unauthorized(reason));
+        }
+        let request = Request {
+            method: "GET",
+            path: path.to_owned(),
+            params: params.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            timeout: Duration::from_millis(u64::from(self.config.timeout_ms)),
+        };
+        let mut last = PveError::Config(format!("server `{}` has no URL: enter one", self.name));
+        for _ in 0..2 {
+            for url in &self.config.urls {
+                match self.once(url, &request).await {
+                    Err(PveError::InDoubt(text) | PveError::Unreachable(text)) => last = PveError::Unreachable(text),
+                    other => return other,
+                }
+            }
+        }
+        Err(last)
+    }
+
+    /// A write, once, at the first address. `node` bounds how many run there at a time.
+    pub async fn write(
+        &self,
+        method: &'static str,
+        node: &str,
+        path: &str,
+        params: Vec<(String, String)>,
+    ) -> Result<Value, PveError> {
+        if let Some(reason) = self.parked() {
+            return Err(PveError::Unauthorized(reason));
+        }
+        if let Some((key, _)) = params.iter().find(|(k, _)| k.is_empty()) {
+            return Err(PveError::Parameter(vec![(key.clone(), "a parameter without a name would be sent".into())]));
+        }
+        if self.config.paused {
+            return Err(PveError::Busy(format!("server `{}` is paused by an admin", self.name)));
+        }
+        let gate = {
+            let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(nodes.entry(node.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(WRITES_PER_NODE))))
+        };
+        let _permit = gate.acquire().await;
+        let Some(url) = self.config.urls.first() else {
+            return Err(PveError::Config(format!("server `{}` has no URL: enter one", self.name)));
+        };
+        let request = Request {
+            method,
+            path: path.to_owned(),
+            params,
+            timeout: Duration::from_millis(u64::from(self.config.heavy_timeout_ms)),
+        };
+        let answer = self.once(url, &request).await;
+        // Whatever was written, what was seen before is old.
+        *self.resources.lock().await = None;
+        answer
+    }
+
+    async fn once(&self, url: &str, request: &Request) -> Result<Value, PveError> {
+        let sent = tokio::time::timeout(request.timeout, self.transport.send(url, &self.authorization, request)).await;
+        let answer = match sent {
+            Err(_) => return Err(PveError::InDoubt(format!("no answer within {} ms", request.timeout.as_millis()))),
+            Ok(Err(TransportError::NotSent(text))) => return Err(PveError::Unreachable(text)),
+            Ok(Err(TransportError::MaybeSent(text))) => return Err(PveError::InDoubt(text)),
+            Ok(Ok(answer)) => answer,
+        };
+        self.judge(request, answer)
+    }
+
+    fn judge(&self, request: &Request, answer: Response) -> Result<Value, PveError> {
+        let body: Value = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
+        if (200..300).contains(&answer.status) {
+            return match body {
+                Value::Object(mut map) => Ok(map.remove("data").unwrap_or(Value::Null)),
+                _ if request.method == "GET" => Err(PveError::Unreachable("the answer is not JSON: is there a proxy in between?".into())),
+                _ => Err(PveError::InDoubt("the answer is not JSON".into())),
+            };
+        }
+        let text = text_of(&answer, &body);
+        match answer.status {
+            401 => {
+                let reason = format!(
+                    "server `{}` refused the token {} ({text}): enter its secret again, or test the server after mending it",
+                    self.name, self.config.token_id
+                );
+                *self.parked.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.clone());
+                Err(PveError::Unauthorized(reason))
+            }
+            403 => {
+                let inner = text.split_once('(').and_then(|(_, rest)| rest.split_once(')')).map_or("", |(inner, _)| inner);
+                let (path, privilege) = inner.split_once(',').unwrap_or(("?", &text));
+                Err(PveError::Forbidden { path: path.trim().to_owned(), privilege: privilege.trim().to_owned() })
+            }
+            400 => {
+                let errors = body.get("errors").and_then(Value::as_object);
+                let errors = errors.map(|map| map.iter().map(|(k, v)| (k.clone(), plain(v))).collect()).unwrap_or_default();
+                Err(PveError::Parameter(if Vec::is_empty(&errors) { vec![("request".into(), text)] } else { errors }))
+            }
+            503 | 429 => Err(PveError::Busy(text)),
+            595 if request.method == "GET" => Err(PveError::Unreachable(text)),
+            595 | 596 | 599 | 502 | 504 => Err(PveError::InDoubt(text)),
+            500 if is_missing(&text) => Err(PveError::Missing(text)),
+            500 if is_busy(&text) => Err(PveError::Busy(text)),
+            _ => Err(PveError::Failed(text)),
+        }
+    }
+}
+
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned).trim().to_owned()
+}
+
+fn text_of(answer: &Response, body: &Value) -> String {
+    let message = body.get("message").and_then(Value::as_str).map(str::trim).filter(|m| !m.is_empty());
+    let reason = answer.reason.trim();
+    match (message, reason) {
+        (Some(message), _) => message.to_owned(),
+        (None, "") => format!("HTTP {}", answer.status),
+        (None, reason) => reason.to_owned(),
+    }
+}
+
+/// No such configuration file on the node that was asked: gone, or moved.
+pub fn is_missing(text: &str) -> bool {
+    text.contains("Configuration file 'nodes/") && text.contains("does not exist")
+}
+
+/// Contention that passes by itself.
+pub fn is_busy(text: &str) -> bool {
+    ["got timeout", "VM is locked", "got lock request timeout", "no quorum", "cluster not ready", "unable to acquire lock"]
+        .iter()
+        .any(|part| text.contains(part))
+}
+
+/// A path segment.
+pub fn segment(text: &str) -> String {
+    const KEEP: &percent_encoding::AsciiSet =
+        &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+    percent_encoding::utf8_percent_encode(text, KEEP).collect()
+}
+
+/// Numbers come as numbers or as text.
+pub fn number(value: &Value, key: &str) -> Option<u64> {
+    let value = value.get(key)?;
+    value.as_u64().or_else(|| value.as_f64().map(|f| f.max(0.0) as u64)).or_else(|| value.as_str().and_then(|s| s.parse().ok()))
+}
+
+pub fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value.get(key).and_then(Value::as_str).unwrap_or_default()
+}
