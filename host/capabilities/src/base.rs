@@ -3,7 +3,7 @@
 //! Bounded by the figures of `wit/deps/base/base.wit`: a log line 4 KiB, 200 lines or 64 KiB a call; 32 bytes of entropy a
 //! call; a value 64 KiB, a plugin's store 4 MiB.
 
-use rand::RngExt;
+use rand::{TryRng, rngs::SysRng};
 use wharf_store::{StoreError, queue::secret_owner};
 
 use crate::{
@@ -42,9 +42,13 @@ pub(crate) fn books(error: &StoreError) -> Failure {
 }
 
 impl LogBuffer {
-    /// Takes a line, cut and counted.
+    fn is_full(&self) -> bool {
+        self.lines.len() >= LINES || self.bytes >= LOG_BYTES
+    }
+
+    /// Takes a line, cut and counted. Its secrets must be out already.
     pub fn push(&mut self, level: &str, message: &str, fields: Vec<(String, String)>) {
-        if self.lines.len() >= LINES || self.bytes >= LOG_BYTES {
+        if self.is_full() {
             self.dropped = self.dropped.saturating_add(1);
             return;
         }
@@ -69,26 +73,48 @@ impl log::Host for CallState {
             log::Level::Warn => "warn",
             log::Level::Error => "error",
         };
-        self.log.push(level, &message, fields);
+        self.charge(message.len() + fields.iter().map(|(k, v)| k.len() + v.len()).sum::<usize>());
+        if self.log.is_full() {
+            self.log.dropped = self.log.dropped.saturating_add(1);
+            return Ok(());
+        }
+        // Before it is cut: half a secret would not be found.
+        match self.scrubber().await {
+            Ok(scrubber) => {
+                let fields = fields.into_iter().take(FIELDS).map(|(k, v)| (scrubber.text(&k), scrubber.text(&v))).collect();
+                self.log.push(level, &scrubber.text(&message), fields);
+            }
+            // What can't be checked for secrets is not kept.
+            Err(why) => self.log.push("warn", &format!("a line of the plugin was left out: {why}"), Vec::new()),
+        }
         Ok(())
     }
 }
 
 impl clock::Host for CallState {
     async fn now_ms(&mut self) -> wasmtime::Result<u64> {
+        self.charge(0);
         Ok(u64::try_from(self.lender.clock.now_ms()).unwrap_or(0))
     }
 
     async fn monotonic_ms(&mut self) -> wasmtime::Result<u64> {
+        self.charge(0);
         Ok(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 
     async fn budget_ms(&mut self) -> wasmtime::Result<u32> {
+        self.charge(0);
         Ok(self.left_ms())
     }
 }
 
 impl CallState {
+    /// Counts a host call and the bytes that crossed. Whoever runs the call ends it when it has used up too much.
+    pub fn charge(&mut self, bytes: usize) {
+        self.meter.calls = self.meter.calls.saturating_add(1);
+        self.meter.bytes = self.meter.bytes.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
+    }
+
     /// What is left of the call's wall-clock budget.
     pub fn left_ms(&self) -> u32 {
         let left = self.deadline.saturating_duration_since(tokio::time::Instant::now());
@@ -98,8 +124,9 @@ impl CallState {
 
 impl entropy::Host for CallState {
     async fn fresh(&mut self, len: u32) -> wasmtime::Result<Vec<u8>> {
+        self.charge(32);
         let mut bytes = vec![0; usize::try_from(len.min(32)).unwrap_or(32)];
-        rand::rng().fill(bytes.as_mut_slice());
+        SysRng.try_fill_bytes(&mut bytes).map_err(|error| wasmtime::Error::msg(format!("the system has no randomness: {error}")))?;
         Ok(bytes)
     }
 }
@@ -114,13 +141,17 @@ fn check_key(key: &str) -> Result<(), Failure> {
 
 impl kv::Host for CallState {
     async fn get(&mut self, key: String) -> wasmtime::Result<Result<Option<Vec<u8>>, Failure>> {
+        self.charge(key.len());
         if let Err(failure) = check_key(&key) {
             return Ok(Err(failure));
         }
-        Ok(self.lender.books.kv_get(&self.caller.id, &key).await.map_err(|e| books(&e)))
+        let found = self.lender.books.kv_get(&self.caller.id, &key).await.map_err(|e| books(&e));
+        self.charge(found.as_ref().map_or(0, |value| value.as_ref().map_or(0, Vec::len)));
+        Ok(found)
     }
 
     async fn set(&mut self, key: String, value: Vec<u8>) -> wasmtime::Result<Result<(), Failure>> {
+        self.charge(key.len() + value.len());
         if let Err(failure) = check_key(&key) {
             return Ok(Err(failure));
         }
@@ -139,11 +170,17 @@ impl kv::Host for CallState {
     }
 
     async fn delete(&mut self, key: String) -> wasmtime::Result<Result<(), Failure>> {
+        self.charge(key.len());
+        if let Err(failure) = check_key(&key) {
+            return Ok(Err(failure));
+        }
         Ok(self.lender.books.kv_delete(&self.caller.id, &key).await.map_err(|e| books(&e)))
     }
 
     async fn keys(&mut self, prefix: String) -> wasmtime::Result<Result<Vec<String>, Failure>> {
-        Ok(self.lender.books.kv_keys(&self.caller.id, &prefix, KV_KEYS).await.map_err(|e| books(&e)))
+        let found = self.lender.books.kv_keys(&self.caller.id, &prefix, KV_KEYS).await.map_err(|e| books(&e));
+        self.charge(prefix.len() + found.as_ref().map_or(0, |keys| keys.iter().map(String::len).sum()));
+        Ok(found)
     }
 }
 
@@ -163,6 +200,7 @@ impl CallState {
 
 impl secrets::Host for CallState {
     async fn generate(&mut self, name: String, length: u32) -> wasmtime::Result<Result<(), Failure>> {
+        self.charge(name.len());
         let owner = match self.secret_of_service(&name) {
             Ok(owner) => owner,
             Err(failure) => return Ok(Err(failure)),
@@ -173,11 +211,14 @@ impl secrets::Host for CallState {
         }
         let value = crate::secrets::random_text(length);
         let sealed = self.lender.keyring.seal(&owner, &name, value.as_bytes());
+        // It is to be taken out of texts from now on.
+        self.log.scrubber = None;
         // Once: whoever asks again gets the one that stands.
         Ok(self.lender.books.put_secret_once(&owner, &name, &sealed, self.lender.clock.now_ms()).await.map(|_| ()).map_err(|e| books(&e)))
     }
 
     async fn exists(&mut self, name: String) -> wasmtime::Result<Result<bool, Failure>> {
+        self.charge(name.len());
         let owner = match self.secret_of_service(&name) {
             Ok(owner) => owner,
             Err(failure) => return Ok(Err(failure)),
@@ -186,6 +227,7 @@ impl secrets::Host for CallState {
     }
 
     async fn fingerprint(&mut self, name: String) -> wasmtime::Result<Result<Option<String>, Failure>> {
+        self.charge(name.len());
         let owner = match self.secret_of_service(&name) {
             Ok(owner) => owner,
             Err(failure) => return Ok(Err(failure)),

@@ -134,6 +134,8 @@ pub struct LogBuffer {
     pub bytes: usize,
     /// Lines that were dropped because the call had written enough.
     pub dropped: u32,
+    /// Takes secrets out; made at the first need.
+    pub(crate) scrubber: Option<Arc<crate::scrub::Scrubber>>,
 }
 
 /// What a call has used of its host-call budget.

@@ -1,85 +1,230 @@
 //! Takes secrets out of everything that is logged, stored or shown, in whatever coding they come.
+//!
+//! A value is looked for as it is and as JSON, URLs, forms, HTML, hex and base64 would write it; base64 at all three
+//! alignments, so that `user:password` does not hide the password. Values of fewer than [`SHORTEST`] bytes are not looked
+//! for: they would take ordinary words along.
 
-use base64::{Engine, engine::general_purpose::STANDARD};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use std::fmt;
+
+use base64::{
+    Engine,
+    engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD},
+};
+use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use zeroize::Zeroizing;
 
-/// Shorter values would take ordinary words along.
-const SHORTEST: usize = 6;
+/// Least bytes of a value that is looked for.
+pub const SHORTEST: usize = 6;
 
-/// The secrets of one call.
+/// A set of secrets to be taken out.
 #[derive(Default, Clone)]
 pub struct Scrubber {
     /// What to look for, longest first, and what to put there.
-    needles: Vec<(Zeroizing<String>, String)>,
+    needles: Vec<(Zeroizing<Vec<u8>>, String)>,
+}
+
+impl fmt::Debug for Scrubber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scrubber").field("needles", &self.needles.len()).finish()
+    }
 }
 
 impl Scrubber {
-    /// (slot, value) pairs.
+    /// Of (slot, value) pairs. A found value becomes `[secret <slot>]`.
     pub fn of<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Self {
         let mut needles = Vec::new();
         for (slot, value) in pairs {
-            let Ok(text) = std::str::from_utf8(value) else { continue };
-            if text.len() < SHORTEST {
-                continue;
-            }
             let put = format!("[secret {slot}]");
-            let json = serde_json::to_string(text).unwrap_or_default();
-            let url: String = utf8_percent_encode(text, NON_ALPHANUMERIC).collect();
-            for form in [text.to_owned(), json.trim_matches('"').to_owned(), url, STANDARD.encode(value)] {
-                needles.push((Zeroizing::new(form), put.clone()));
+            let trimmed = value.trim_ascii();
+            for value in [value, trimmed] {
+                if value.len() >= SHORTEST {
+                    needles.extend(forms(value).into_iter().map(|form| (form, put.clone())));
+                }
             }
         }
-        needles.sort_by_key(|(needle, _)| std::cmp::Reverse(needle.len()));
+        needles.sort_by(|a, b| b.0.len().cmp(&a.0.len()).then_with(|| a.0.cmp(&b.0)));
         needles.dedup_by(|a, b| a.0 == b.0);
         Self { needles }
     }
 
+    /// Whether there is nothing to look for.
+    pub fn is_empty(&self) -> bool {
+        self.needles.is_empty()
+    }
+
+    /// The text without secrets.
     pub fn text(&self, text: &str) -> String {
-        self.needles.iter().fold(text.to_owned(), |text, (needle, put)| {
-            if text.contains(needle.as_str()) { text.replace(needle.as_str(), put) } else { text }
-        })
+        // A value that is not text can be a part of text all the same: what it leaves is made text again.
+        match String::from_utf8(self.bytes(text.as_bytes().to_vec())) {
+            Ok(text) => text,
+            Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
+        }
     }
 
     /// The same for bytes that may not be text.
     pub fn bytes(&self, bytes: Vec<u8>) -> Vec<u8> {
-        self.needles.iter().fold(bytes, |bytes, (needle, put)| replace(bytes, needle.as_bytes(), put.as_bytes()))
+        self.needles.iter().fold(bytes, |bytes, (needle, put)| replace(bytes, needle, put.as_bytes()))
     }
 }
 
-fn replace(bytes: Vec<u8>, needle: &[u8], put: &[u8]) -> Vec<u8> {
-    if needle.is_empty() || !bytes.windows(needle.len()).any(|w| w == needle) {
-        return bytes;
+/// How a value could be written.
+fn forms(value: &[u8]) -> Vec<Zeroizing<Vec<u8>>> {
+    let mut all = vec![value.to_vec()];
+    if let Ok(text) = std::str::from_utf8(value) {
+        let json = serde_json::to_string(text).unwrap_or_default();
+        let json = json.get(1..json.len().saturating_sub(1)).unwrap_or_default().to_owned();
+        // PHP escapes slashes and everything that is not ASCII; Python the latter.
+        let ascii = json.chars().fold(String::new(), |mut out, c| {
+            if c.is_ascii() {
+                out.push(c);
+            } else {
+                let mut units = [0; 2];
+                for unit in c.encode_utf16(&mut units) {
+                    out.push_str(&format!("\\u{unit:04x}"));
+                }
+            }
+            out
+        });
+        for form in [&json, &ascii] {
+            all.push(form.replace('/', "\\/").into_bytes());
+        }
+        // A text within a text: JSON that is logged as JSON.
+        let twice = serde_json::to_string(&json).unwrap_or_default();
+        all.push(twice.get(1..twice.len().saturating_sub(1)).unwrap_or_default().as_bytes().to_vec());
+        all.push(json.into_bytes());
+        all.push(ascii.into_bytes());
+        let html = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;");
+        all.push(html.replace('\'', "&#039;").into_bytes());
+        all.push(html.replace('\'', "&#39;").into_bytes());
+        all.push(html.into_bytes());
     }
+    for url in [
+        percent_encode(value, NON_ALPHANUMERIC).to_string(),
+        percent_encode(value, UNRESERVED).to_string(),
+        percent_encode(value, COMPONENT).to_string(),
+        url::form_urlencoded::byte_serialize(value).collect(),
+    ] {
+        all.push(lower_escapes(&url).into_bytes());
+        all.push(url.into_bytes());
+    }
+    let hex = |upper: bool| {
+        value.iter().fold(String::new(), |out, b| if upper { format!("{out}{b:02X}") } else { format!("{out}{b:02x}") })
+    };
+    all.push(hex(false).into_bytes());
+    all.push(hex(true).into_bytes());
+    all.push(STANDARD.encode(value).into_bytes());
+    for shift in 0..3 {
+        for engine in [&STANDARD_NO_PAD, &URL_SAFE_NO_PAD] {
+            all.push(within_base64(value, shift, engine));
+        }
+    }
+    all.retain(|form| form.len() >= SHORTEST);
+    all.into_iter().map(Zeroizing::new).collect()
+}
+
+/// RFC 3986 leaves these as they are, and so do most encoders.
+const UNRESERVED: &percent_encoding::AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+/// JavaScript's `encodeURIComponent` leaves some more.
+const COMPONENT: &percent_encoding::AsciiSet =
+    &UNRESERVED.remove(b'!').remove(b'*').remove(b'\'').remove(b'(').remove(b')');
+
+/// `%2F` as `%2f`.
+fn lower_escapes(url: &str) -> String {
+    let mut escape = 0;
+    url.chars()
+        .map(|c| {
+            if c == '%' {
+                escape = 2;
+                return c;
+            }
+            if escape > 0 {
+                escape -= 1;
+                return c.to_ascii_lowercase();
+            }
+            c
+        })
+        .collect()
+}
+
+/// What stays the same of a value in base64, whatever stands before and behind it, if it begins `shift` bytes into a group
+/// of three.
+fn within_base64(value: &[u8], shift: usize, engine: &impl Engine) -> Vec<u8> {
+    let padded = [vec![0; shift], value.to_vec()].concat();
+    let encoded = engine.encode(&padded);
+    // Characters that hold bits of what stands before, and a last one that would hold bits of what stands behind.
+    let from = (shift * 8).div_ceil(6);
+    let to = padded.len() * 8 / 6;
+    encoded.get(from..to).unwrap_or_default().as_bytes().to_vec()
+}
+
+fn replace(bytes: Vec<u8>, needle: &[u8], put: &[u8]) -> Vec<u8> {
+    let Some(first) = find(&bytes, needle) else { return bytes };
     let mut out = Vec::with_capacity(bytes.len());
-    let mut rest = bytes.as_slice();
-    while let Some(at) = rest.windows(needle.len()).position(|w| w == needle) {
-        out.extend_from_slice(rest.get(..at).unwrap_or_default());
+    let (mut rest, mut at) = (bytes.as_slice(), Some(first));
+    while let Some(found) = at {
+        out.extend_from_slice(rest.get(..found).unwrap_or_default());
         out.extend_from_slice(put);
-        rest = rest.get(at + needle.len()..).unwrap_or_default();
+        rest = rest.get(found + needle.len()..).unwrap_or_default();
+        at = find(rest, needle);
     }
     out.extend_from_slice(rest);
     out
+}
+
+fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {
+    memchr::memmem::find(bytes, needle)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const SECRET: &str = "pä\"ss/w+rd &'1";
+
     #[test]
     fn a_secret_is_found_in_every_coding() {
-        let secret = "pa\"ss/w+rd-1";
-        let scrub = Scrubber::of([("key", secret.as_bytes())]);
-        let url: String = utf8_percent_encode(secret, NON_ALPHANUMERIC).collect();
-        for form in [secret.to_owned(), serde_json::json!({"a": secret}).to_string(), url, STANDARD.encode(secret)] {
+        let scrub = Scrubber::of([("key", SECRET.as_bytes())]);
+        let json = serde_json::json!({"a": SECRET}).to_string();
+        let url: String = percent_encode(SECRET.as_bytes(), NON_ALPHANUMERIC).collect();
+        for form in [
+            SECRET.to_owned(),
+            serde_json::json!({"outer": json}).to_string(),
+            json,
+            r#"{"a":"p\u00e4\"ss\/w+rd &'1"}"#.to_owned(),
+            url.to_lowercase(),
+            url,
+            url::form_urlencoded::byte_serialize(SECRET.as_bytes()).collect(),
+            "p&auml;".replace("p&auml;", "pä&quot;ss/w+rd &amp;&#039;1"),
+            STANDARD.encode(SECRET),
+            STANDARD.encode(format!("admin:{SECRET}")),
+            STANDARD.encode(format!("me:{SECRET}:and more")),
+            URL_SAFE_NO_PAD.encode(format!("a:{SECRET}")),
+            SECRET.bytes().map(|b| format!("{b:02x}")).collect(),
+        ] {
             let text = scrub.text(&format!("before {form} after"));
-            assert!(text.contains("[secret key]"), "{text}");
+            assert!(text.contains("[secret key]"), "{form} became {text}");
+            assert!(text.starts_with("before ") && text.ends_with(" after"), "{text}");
             assert_eq!(scrub.bytes(form.clone().into_bytes()), scrub.text(&form).into_bytes());
         }
     }
 
     #[test]
-    fn short_values_are_left_alone() {
-        assert_eq!(Scrubber::of([("k", b"a".as_slice())]).text("banana"), "banana");
+    fn everything_else_stays_as_it_is() {
+        let scrub = Scrubber::of([("key", SECRET.as_bytes()), ("short", b"a".as_slice())]);
+        let bytes: Vec<u8> = (0..=255).collect();
+        assert_eq!(scrub.bytes(bytes.clone()), bytes);
+        assert_eq!(scrub.text("a banana"), "a banana");
+    }
+
+    #[test]
+    fn of_two_secrets_the_longer_one_goes_first() {
+        let scrub = Scrubber::of([("one", b"secret-value".as_slice()), ("two", b"secret-value-2".as_slice())]);
+        assert_eq!(scrub.text("secret-value-2 secret-value"), "[secret two] [secret one]");
+    }
+
+    #[test]
+    fn a_secret_that_is_no_text_is_found_too() {
+        let scrub = Scrubber::of([("key", [0xff, 0xfe, 0, 1, 2, 3, 4].as_slice())]);
+        assert_eq!(scrub.bytes(vec![b'a', 0xff, 0xfe, 0, 1, 2, 3, 4, b'b']), b"a[secret key]b");
     }
 }

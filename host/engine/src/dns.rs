@@ -181,9 +181,12 @@ impl ZoneJob<'_> {
     /// The outer error is the books', the inner one is true of all records.
     async fn run(&self, claim: &DnsClaim, records: &[Record]) -> Result<Result<BTreeMap<RecordKey, Done>, Done>, StoreError> {
         let key = format!("{}-{}-{}", claim.queue, claim.epoch, self.name);
-        let runtime = &self.engine.runtime;
+        let mut session = match self.engine.runtime.dns(self.binding(&key)).await {
+            Ok(session) => session,
+            Err(error) => return Ok(Err(self.after_error(&error))),
+        };
         let apex = wharf_capabilities::dns::names::canonical(&self.zone.zone);
-        let probed = match runtime.dns_probe(self.binding(&key), &apex).await {
+        let probed = match session.probe(&apex).await.map(|r| r.answer) {
             Ok(Ok(probed)) => probed,
             Ok(Err(problem)) => return Ok(Err(self.after_problem(&problem))),
             Err(error) => return Ok(Err(self.after_error(&error))),
@@ -196,7 +199,7 @@ impl ZoneJob<'_> {
         let keys: BTreeSet<(String, String)> =
             records.iter().map(|r| (r.key.name.clone(), r.key.rtype.clone())).collect();
         let selector = Selector::Keys(keys.into_iter().collect());
-        let snapshot = match runtime.dns_read(self.binding(&key), &zone_ref, selector).await {
+        let snapshot = match session.read(&zone_ref, selector).await.map(|r| r.answer) {
             Ok(Ok(snapshot)) => snapshot,
             Ok(Err(problem)) => return Ok(Err(self.after_problem(&problem))),
             Err(error) => return Ok(Err(self.after_error(&error))),
@@ -217,7 +220,7 @@ impl ZoneJob<'_> {
         self.engine.kill.reach("commit:dns-sent:after").await;
         let batch: Vec<Change> = changes.iter().map(|c| c.change.clone()).collect();
         self.engine.kill.reach("call:dns-apply:before").await;
-        let applied = runtime.dns_apply(self.binding(&key), &zone_ref, batch).await;
+        let applied = session.apply(&zone_ref, batch).await.map(|r| r.answer);
         self.engine.kill.reach("call:dns-apply:after").await;
         let report = match applied {
             Ok(Ok(report)) => report,

@@ -214,16 +214,19 @@ fn explain(error: &wasmtime::Error, data: &mut StoreData) -> (Cause, String) {
     let whole = format!("{error:#}");
     let limits = [
         ("too much data is being copied", "it handed over more at once than a call may carry"),
+        // Of the table of host resources, and of the component's own.
         ("resource table has no free keys", "it holds more handles than a call may have"),
-        ("ResourceTable is full", "it holds more handles than a call may have"),
-        ("table exceeded maximum capacity", "it holds more handles than a call may have"),
+        ("cannot allocate another handle", "it holds more handles than a call may have"),
     ];
     for (sign, sentence) in limits {
         if whole.contains(sign) {
             return (Cause::Limit, sentence.to_owned());
         }
     }
-    (Cause::Trap, format!("{}{frames}", text::cut(&whole, 1024)))
+    // The chain without the backtrace, which wasmtime puts in as a context of many lines.
+    let chain: Vec<_> =
+        error.chain().map(ToString::to_string).filter(|e| !e.starts_with("error while executing at wasm")).collect();
+    (Cause::Trap, format!("{}{frames}", text::cut(&chain.join(": "), 1024)))
 }
 
 fn frames(backtrace: &WasmBacktrace) -> String {

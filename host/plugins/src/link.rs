@@ -25,7 +25,9 @@ impl Linkers {
 }
 
 impl HasCall for StoreData {
+    /// Every host call comes through here, whichever it is: this is where they are counted.
     fn call(&mut self) -> &mut CallState {
+        self.call.meter.calls = self.call.meter.calls.saturating_add(1);
         &mut self.call
     }
 }

@@ -24,7 +24,8 @@ const WAITING: usize = 4_096;
 type Answer = Box<dyn FnOnce(Option<&str>) + Send>;
 
 struct Done {
-    ok: bool,
+    /// What went wrong in it, in words.
+    failure: Option<String>,
     answer: Answer,
 }
 
@@ -57,21 +58,23 @@ impl Writer {
                 }
                 // `work` itself may panic too: a caller's decision runs in it.
                 let attempt = AssertUnwindSafe(async move { work(connection).await }).catch_unwind().await;
-                let result = attempt.unwrap_or_else(|_| {
-                    Err(DbError::Store(StoreError::Corrupt(
-                        "a request to the store panicked; nothing was written for it".into(),
-                    )))
-                });
-                let ok = result.is_ok();
+                let result = attempt.map_or_else(
+                    |_| {
+                        let message = "a request to the store panicked; nothing was written for it";
+                        Err(StoreError::Corrupt(message.into()))
+                    },
+                    |result| result.map_err(StoreError::from),
+                );
+                let failure = result.as_ref().err().map(ToString::to_string);
                 let answer: Answer = Box::new(move |lost| {
                     let result = match lost {
                         Some(reason) => Err(StoreError::Unavailable(reason.to_owned())),
-                        None => result.map_err(StoreError::from),
+                        None => result,
                     };
                     // The asker may have gone; what was written stays written.
                     let _ = reply.send(result);
                 });
-                Some(Done { ok, answer })
+                Some(Done { failure, answer })
             })
         });
         let gone = || StoreError::Unavailable("the store is shut down".into());
@@ -100,7 +103,7 @@ async fn run(connection: SqliteConnection, options: SqliteConnectOptions, mut wa
         let mut answers = Vec::with_capacity(batch.len());
         let lost = transaction(&mut own, batch.drain(..), &mut answers).await.err();
         let reason = lost.map(|error| {
-            tracing::warn!(%error, requests = answers.len(), "a transaction was lost; nothing of it was written");
+            tracing::warn!(%error, begun = answers.len(), "a transaction was lost; nothing of it was written");
             format!("the transaction was not committed: {error}")
         });
         match &reason {
@@ -131,38 +134,43 @@ async fn run(connection: SqliteConnection, options: SqliteConnectOptions, mut wa
     }
 }
 
-/// One batch. On `Err` nothing was committed.
+/// One batch. On `Err` (why, in words) nothing was committed.
 async fn transaction(
     connection: &mut SqliteConnection,
     batch: impl Iterator<Item = Work>,
     answers: &mut Vec<Answer>,
-) -> Result<(), sqlx::Error> {
-    let mut begun = sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await.map(|_| ());
+) -> Result<(), String> {
+    run_sql(connection, "BEGIN IMMEDIATE").await?;
     for work in batch {
-        if begun.is_err() {
-            // The others still need an answer: they are dropped unbegun, which is one.
-            continue;
-        }
-        begun = savepoint(connection, work, answers).await;
+        // If one fails, the rest is dropped unbegun, which tells their askers so.
+        savepoint(connection, work, answers).await?;
     }
-    begun?;
-    sqlx::query("COMMIT").execute(&mut *connection).await.map(|_| ())
+    run_sql(connection, "COMMIT").await
 }
 
-async fn savepoint(
-    connection: &mut SqliteConnection,
-    work: Work,
-    answers: &mut Vec<Answer>,
-) -> Result<(), sqlx::Error> {
-    sqlx::query("SAVEPOINT request").execute(&mut *connection).await?;
+async fn savepoint(connection: &mut SqliteConnection, work: Work, answers: &mut Vec<Answer>) -> Result<(), String> {
+    run_sql(connection, "SAVEPOINT request").await?;
     let done = work(&mut *connection).await;
-    let keep = done.as_ref().is_some_and(|done| done.ok);
-    if let Some(done) = done {
-        answers.push(done.answer);
+    let failure = match done {
+        Some(done) => {
+            answers.push(done.answer);
+            done.failure
+        }
+        // Nobody waits for it any more: it was not begun.
+        None => None,
+    };
+    if let Some(failure) = failure {
+        // A full disk may have rolled back the whole transaction: then there is no savepoint either, and its cause is the
+        // failure itself.
+        run_sql(connection, "ROLLBACK TO request").await.map_err(|_| failure)?;
     }
-    if !keep {
-        sqlx::query("ROLLBACK TO request").execute(&mut *connection).await?;
-    }
-    sqlx::query("RELEASE request").execute(&mut *connection).await?;
-    Ok(())
+    run_sql(connection, "RELEASE request").await
+}
+
+async fn run_sql(connection: &mut SqliteConnection, sql: &'static str) -> Result<(), String> {
+    sqlx::query(sql)
+        .execute(connection)
+        .await
+        .map(|_| ())
+        .map_err(|error| StoreError::from(DbError::Sql(error)).to_string())
 }

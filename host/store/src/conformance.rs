@@ -63,6 +63,7 @@ macro_rules! each_conformance_case {
             effects::effects_are_numbered_within_the_generation,
             effects::a_full_pool_parks_the_run_whatever_it_wanted_next,
             effects::slots_never_exceed_their_cap,
+            effects::a_lowered_cap_counts_those_that_hold_already,
             effects::parked_runs_are_woken_in_the_order_in_which_they_came,
             effects::a_slot_is_given_back_when_nothing_was_sent,
             effects::a_slot_is_given_back_when_the_operation_ends,

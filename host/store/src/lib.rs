@@ -76,7 +76,7 @@ pub trait Objects: Send + Sync + 'static {
         audit: Option<NewAudit>,
         now: Millis,
     ) -> Result<Object>;
-    /// `true` if it was there. Its secrets go with it.
+    /// `true` if it was there. Its secrets go with it; a hook's pending deliveries too.
     async fn delete_object(&self, kind: ObjectKind, name: &str, audit: Option<NewAudit>, now: Millis) -> Result<bool>;
 
     /// Ciphertexts only; `owner` is `kind/name` of an object or `service/<id>`. Replaces.
@@ -159,16 +159,17 @@ pub trait Queue: Send + Sync + 'static {
     async fn next_due(&self) -> Result<Option<Millis>>;
     /// Makes unclaimed runs that wait for this topic due now; returns how many.
     async fn wake_topic(&self, topic: &str, now: Millis) -> Result<u64>;
-    /// Makes this run due now, if it is not claimed.
+    /// Makes this run due now, if it is neither claimed nor parked for a slot.
     async fn wake(&self, operation: OperationId, now: Millis) -> Result<bool>;
-    /// Effects that run as tasks on this server: (operation, task id).
+    /// Effects of live operations that run as tasks on this server: (operation, task id).
     async fn issued_tasks(&self, server: &str) -> Result<Vec<(OperationId, String)>>;
     /// Servers that have issued effects.
     async fn servers_with_tasks(&self) -> Result<Vec<String>>;
     /// Holders of slots, by pool name.
     async fn slots(&self) -> Result<BTreeMap<String, Vec<OperationId>>>;
     /// An admin's retry of an operation in `needs-admin`: makes it live again from its state (`None`) or from the one
-    /// given. Conflict if another operation of the service is live.
+    /// given. Conflict if another operation of the service is live. The service's phase stays as it is; epochs go on
+    /// counting, so that a claim from before stays void.
     async fn resume(&self, operation: OperationId, state: Option<String>, audit: NewAudit, now: Millis) -> Result<()>;
     /// Counts for dashboards: live runs, parked runs, claimed runs.
     async fn queue_counts(&self) -> Result<QueueCounts>;
@@ -211,7 +212,8 @@ pub trait Addresses: Send + Sync + 'static {
     /// All of a pool, those in quarantine too, by address.
     async fn leases_in(&self, pool: &str) -> Result<Vec<Lease>>;
     /// All of the service's leases to quarantine, each resting for `quarantine_ms(pool)`. Only if absence was proven
-    /// (`Service::absence_proven_ms`) or no VM number was ever reserved; else `Err(Conflict)`. Returns the addresses.
+    /// (`Service::absence_proven_ms`) or no VM number was ever reserved; else `Err(Conflict)`. A pool that is not named
+    /// rests for a day. Returns the leases as they rest now.
     async fn release_leases(
         &self,
         service: ServiceId,
@@ -237,7 +239,8 @@ pub trait Addresses: Send + Sync + 'static {
     async fn vmids(&self, server: &str) -> Result<Vec<(u32, ServiceId, bool)>>;
 
     /// Sets room aside; replaces what this service had. `limit`s are what is free now by the server's own count: refused
-    /// (`false`) if all promises of others plus this would exceed them.
+    /// (`false`) if all promises of others plus this would exceed them. Memory counts by server and node, disk by server
+    /// and storage: name a storage that each node has its own of together with the node.
     async fn reserve_room(&self, room: Room, memory_limit_mib: u32, disk_limit_mib: u32) -> Result<bool>;
     async fn release_room(&self, service: ServiceId) -> Result<()>;
     async fn rooms(&self, server: &str) -> Result<Vec<Room>>;
@@ -295,9 +298,14 @@ pub trait Records: Send + Sync + 'static {
     /// Unsettled due records of the queue, grouped by zone, at most `limit`.
     async fn due_records(&self, claim: &DnsClaim, limit: usize, now: Millis) -> Result<Vec<Record>>;
     /// Before a write is sent: adds are marked `written` (it may be there from now on), so that a crash leaves nothing in
-    /// a provider that the ledger does not know. `done` later clears or confirms. Fenced.
+    /// a provider that the ledger does not know. `done` later clears or confirms. Fenced. `Conflict` and nothing marked if
+    /// the wish for one of them has turned round since `due_records` handed it out: read the due records again.
+    ///
+    /// [`Record::written`] of a wanted record is shown only once that is confirmed; of one that is no longer wanted, as
+    /// long as it may be there.
     async fn mark_sent(&self, claim: &DnsClaim, keys: &[RecordKey], now: Millis) -> Result<()>;
-    /// Fenced. A `Done` for an unwanted record removes the row.
+    /// Fenced. A `Done` for an unwanted record removes the row. `Done` is what was wanted when the record was handed out: if
+    /// the wish has turned round meanwhile, the record stays due. Keys that are gone are passed over.
     async fn settle_records(
         &self,
         claim: &DnsClaim,

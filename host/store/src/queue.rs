@@ -40,7 +40,8 @@ pub enum Decision {
         operation: Option<NewOperation>,
         /// Queued operations that it makes superfluous: they become `cancelled`.
         cancel: Vec<OperationId>,
-        /// The live operation shall end as soon as its effect is resolved.
+        /// The live operation shall end as soon as its effect is resolved. It is due at once, parked or not; if a worker
+        /// holds it that has not seen this, its next wait ends at once.
         preempt: bool,
         events: Vec<NewEvent>,
     },

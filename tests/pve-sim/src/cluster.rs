@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::api::Ctx;
-use crate::error::ApiError;
+use crate::error::{ApiError, Put};
 
 pub(crate) fn version(cx: &Ctx) -> Value {
     let v = &cx.sim.config().version;
@@ -28,20 +28,20 @@ fn node_line(cx: &Ctx, name: &str, resource: bool) -> Value {
             "status": if n.online { "online" } else { "offline" },
         });
         if !resource {
-            out["ssl_fingerprint"] = json!(fingerprint(name));
+            out.put("ssl_fingerprint", json!(fingerprint(name)));
         }
         if n.online && may {
             let running = st.vms.values().filter(|v| v.node == name && v.running);
             let mem: u64 = running.clone().filter_map(|v| v.config.get("memory")?.parse::<u64>().ok()).sum();
             let cpus = running.count() as f64;
-            out["maxmem"] = json!(n.memory);
-            out["mem"] = json!((mem << 20) + (2u64 << 30));
-            out["maxcpu"] = json!(n.cpus);
-            out["cpu"] = json!((0.01 + 0.02 * cpus).min(1.0));
-            out["maxdisk"] = json!(100u64 << 30);
-            out["disk"] = json!(8u64 << 30);
-            out["uptime"] = json!(uptime);
-            out["level"] = json!("");
+            out.put("maxmem", json!(n.memory));
+            out.put("mem", json!((mem << 20) + (2u64 << 30)));
+            out.put("maxcpu", json!(n.cpus));
+            out.put("cpu", json!((0.01 + 0.02 * cpus).min(1.0)));
+            out.put("maxdisk", json!(100u64 << 30));
+            out.put("disk", json!(8u64 << 30));
+            out.put("uptime", json!(uptime));
+            out.put("level", json!(""));
         }
         out
     })
@@ -57,11 +57,12 @@ fn fingerprint(name: &str) -> String {
 pub(crate) fn node_status(cx: &Ctx, node: &str) -> Result<Value, ApiError> {
     cx.need(&format!("/nodes/{node}"), "Sys.Audit")?;
     let line = node_line(cx, node, true);
-    let (total, used) = (line["maxmem"].as_u64().unwrap_or(0), line["mem"].as_u64().unwrap_or(0));
+    let number = |k: &str| line.get(k).and_then(Value::as_u64).unwrap_or(0);
+    let (total, used) = (number("maxmem"), number("mem"));
     Ok(json!({
-        "cpu": line["cpu"], "uptime": line["uptime"], "loadavg": ["0.10", "0.12", "0.09"],
+        "cpu": line.get("cpu"), "uptime": line.get("uptime"), "loadavg": ["0.10", "0.12", "0.09"],
         "memory": { "total": total, "used": used, "free": total.saturating_sub(used) },
-        "cpuinfo": { "cpus": line["maxcpu"], "cores": line["maxcpu"], "sockets": 1, "model": "simulated" },
+        "cpuinfo": { "cpus": line.get("maxcpu"), "cores": line.get("maxcpu"), "sockets": 1, "model": "simulated" },
         "rootfs": { "total": 100u64 << 30, "used": 8u64 << 30, "avail": 92u64 << 30, "free": 92u64 << 30 },
         "pveversion": format!("pve-manager/{}/0c1d2e3f", cx.sim.config().version),
         "kversion": "Linux 6.14.8-2-pve",
@@ -157,24 +158,24 @@ fn vm_line(cx: &Ctx, vmid: u32) -> Option<Value> {
             "status": match seen { Some(s) if online => if s.running { "running" } else { "stopped" }, _ => "unknown" },
         });
         if let Some(l) = vm.lock() {
-            out["lock"] = json!(l);
+            out.put("lock", json!(l));
         }
         if let Some(t) = vm.config.get("tags") {
-            out["tags"] = json!(t);
+            out.put("tags", json!(t));
         }
         if let Some(s) = seen.filter(|_| online) {
             let maxmem = number("memory").unwrap_or(512) << 20;
-            out["name"] = json!(if s.name.is_empty() { format!("VM {vmid}") } else { s.name.clone() });
-            out["maxcpu"] = json!(cpus);
-            out["maxmem"] = json!(maxmem);
-            out["mem"] = json!(if s.running { maxmem / 4 } else { 0 });
-            out["cpu"] = json!(if s.running { 0.02 } else { 0.0 });
+            out.put("name", json!(if s.name.is_empty() { format!("VM {vmid}") } else { s.name.clone() }));
+            out.put("maxcpu", json!(cpus));
+            out.put("maxmem", json!(maxmem));
+            out.put("mem", json!(if s.running { maxmem / 4 } else { 0 }));
+            out.put("cpu", json!(if s.running { 0.02 } else { 0.0 }));
             let disk = vm.drives().find(|(_, d)| !d.is_cdrom()).and_then(|(_, d)| d.size());
-            out["maxdisk"] = json!(disk.unwrap_or(0));
-            out["disk"] = json!(0);
-            out["uptime"] = json!(if vm.running { now.saturating_sub(vm.started) / 1000 } else { 0 });
+            out.put("maxdisk", json!(disk.unwrap_or(0)));
+            out.put("disk", json!(0));
+            out.put("uptime", json!(if vm.running { now.saturating_sub(vm.started) / 1000 } else { 0 }));
             for k in ["netin", "netout", "diskread", "diskwrite"] {
-                out[k] = json!(0);
+                out.put(k, json!(0));
             }
         }
         Some(out)
@@ -189,9 +190,9 @@ pub(crate) fn vms(cx: &Ctx, node: &str) -> Result<Value, ApiError> {
     Ok(ids.filter_map(|id| {
         let mut line = vm_line(cx, id)?;
         let name = cx.with(|st| st.vms.get(&id).and_then(|v| v.config.get("name").cloned()));
-        line["name"] = json!(name.unwrap_or_else(|| format!("VM {id}")));
+        line.put("name", json!(name.unwrap_or_else(|| format!("VM {id}"))));
         let running = cx.with(|st| st.vms.get(&id).is_some_and(|v| v.running));
-        line["status"] = json!(if running { "running" } else { "stopped" });
+        line.put("status", json!(if running { "running" } else { "stopped" }));
         Some(line)
     })
     .collect())
@@ -228,8 +229,8 @@ pub(crate) fn resources(cx: &Ctx) -> Result<Value, ApiError> {
                     "status": if online { "available" } else { "unknown" },
                 });
                 if online {
-                    line["maxdisk"] = json!(s.capacity);
-                    line["disk"] = json!(cx.with(|st| st.used(&s.name, &node)));
+                    line.put("maxdisk", json!(s.capacity));
+                    line.put("disk", json!(cx.with(|st| st.used(&s.name, &node))));
                 }
                 out.push(line);
             }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value, json};
 
 use crate::api::{Ctx, NOT_IN_SCHEMA, truthy};
-use crate::error::ApiError;
+use crate::error::{ApiError, Put};
 use crate::props::{Drive, check_ipconfig, index_of, is_drive, is_unused, normalise_net, print_size};
 use crate::state::{State, Vm};
 
@@ -112,11 +112,11 @@ pub(crate) fn pending(cx: &Ctx, node: &str, vmid: u32) -> Result<Value, ApiError
             .map(|k| {
                 let mut line = json!({ "key": k });
                 if let Some(v) = now.get(k) {
-                    line["value"] = v.clone();
+                    line.put("value", v.clone());
                 }
                 match vm.pending.get(k) {
-                    Some(Some(_)) => line["pending"] = new.get(k).cloned().unwrap_or_default(),
-                    Some(None) => line["delete"] = json!(1),
+                    Some(Some(_)) => line.put("pending", new.get(k).cloned().unwrap_or_default()),
+                    Some(None) => line.put("delete", json!(1)),
                     None => {}
                 }
                 line
@@ -472,10 +472,10 @@ pub(crate) fn cloudinit_pending(cx: &Ctx, node: &str, vmid: u32) -> Result<Value
             .map(|k| {
                 let mut line = json!({ "key": k });
                 if let Some(v) = old.get(k) {
-                    line["value"] = v.clone();
+                    line.put("value", v.clone());
                 }
                 if new.get(k) != old.get(k) {
-                    line["pending"] = new.get(k).cloned().unwrap_or_default();
+                    line.put("pending", new.get(k).cloned().unwrap_or_default());
                 }
                 line
             })

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 /// What a call answers when it fails. `reason` stands in the HTTP reason phrase.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiError {
@@ -55,5 +57,18 @@ impl From<ApiError> for String {
         }
         let list: Vec<_> = e.errors.iter().map(|(k, v)| format!("{k}: {v}")).collect();
         format!("{} {}", e.reason, list.join("; "))
+    }
+}
+
+/// Sets a member of a JSON object; anything else is left alone.
+pub(crate) trait Put {
+    fn put(&mut self, key: &str, value: Value);
+}
+
+impl Put for Value {
+    fn put(&mut self, key: &str, value: Value) {
+        if let Some(map) = self.as_object_mut() {
+            map.insert(key.to_owned(), value);
+        }
     }
 }

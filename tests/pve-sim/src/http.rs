@@ -16,7 +16,7 @@ use hyper::ext::ReasonPhrase;
 use serde_json::{Value, json};
 
 use crate::api::{Ctx, dispatch, vmid_of};
-use crate::error::ApiError;
+use crate::error::{ApiError, Put};
 use crate::faults::{Control, Plan};
 use crate::sim::{Counted, Sim};
 use crate::state::LogEntry;
@@ -59,10 +59,10 @@ fn answer(sim: &Sim, result: Result<Value, ApiError>) -> Response {
         Err(e) => {
             let mut body = json!({ "data": null });
             if !e.errors.is_empty() {
-                body["errors"] = json!(e.errors);
+                body.put("errors", json!(e.errors));
             }
             if sim.config().json_message {
-                body["message"] = json!(format!("{}\n", e.reason));
+                body.put("message", json!(format!("{}\n", e.reason)));
             }
             (e.status, body, Some(e.reason))
         }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::api::Ctx;
 use crate::config_api::cloudinit_of;
-use crate::error::ApiError;
+use crate::error::{ApiError, Put};
 use crate::tasks::Worker;
 
 /// `GET …/status/current`.
@@ -30,19 +30,19 @@ pub(crate) fn current(cx: &Ctx, node: &str, vmid: u32) -> Result<Value, ApiError
             "cpu": 0, "disk": 0, "netin": 0, "netout": 0, "diskread": 0, "diskwrite": 0,
         });
         if let Some(l) = vm.lock() {
-            out["lock"] = json!(l);
+            out.put("lock", json!(l));
         }
         if let Some(t) = vm.config.get("tags") {
-            out["tags"] = json!(t);
+            out.put("tags", json!(t));
         }
         if vm.is_template() {
-            out["template"] = json!(1);
+            out.put("template", json!(1));
         }
         if vm.running {
-            out["pid"] = json!(10_000 + vmid);
+            out.put("pid", json!(10_000 + vmid));
         }
         if vm.config.get("agent").is_some_and(|a| a.starts_with('1') || a.contains("enabled=1")) {
-            out["agent"] = json!(1);
+            out.put("agent", json!(1));
         }
         Ok(out)
     })

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::task::AbortHandle;
 
 use crate::api::Ctx;
-use crate::error::ApiError;
+use crate::error::{ApiError, Put};
 use crate::faults::TaskFault;
 use crate::sim::Sim;
 
@@ -168,10 +168,10 @@ fn brief(t: &Task) -> Value {
         "type": t.kind, "id": t.id, "user": t.user.split('!').next(),
     });
     if let Some((_, token)) = t.user.split_once('!') {
-        out["tokenid"] = json!(token);
+        out.put("tokenid", json!(token));
     }
     if let Some(end) = t.endtime {
-        out["endtime"] = json!(end);
+        out.put("endtime", json!(end));
     }
     out
 }
@@ -212,7 +212,7 @@ pub(crate) fn list(cx: &Ctx, node: &str) -> Result<Value, ApiError> {
         page.map(|t| {
             let mut v = brief(t);
             if let Some(s) = &t.exitstatus {
-                v["status"] = json!(s);
+                v.put("status", json!(s));
             }
             v
         })
@@ -237,9 +237,9 @@ fn find(cx: &Ctx, node: &str, upid: &str) -> Result<Task, ApiError> {
 pub(crate) fn status(cx: &Ctx, node: &str, upid: &str) -> Result<Value, ApiError> {
     let t = find(cx, node, upid)?;
     let mut v = brief(&t);
-    v["status"] = json!(if t.exitstatus.is_some() { "stopped" } else { "running" });
+    v.put("status", json!(if t.exitstatus.is_some() { "stopped" } else { "running" }));
     if let Some(s) = &t.exitstatus {
-        v["exitstatus"] = json!(s);
+        v.put("exitstatus", json!(s));
     }
     Ok(v)
 }

@@ -22,12 +22,14 @@ pub struct Lab {
 }
 
 pub fn lender() -> Arc<Lender> {
+    let books: wharf_store::Books = Arc::new(MemoryStore::default());
+    let keyring = Arc::new(wharf_capabilities::secrets::Keyring::new([7; 32]));
     Arc::new(Lender {
-        books: Arc::new(MemoryStore::default()),
         clock: Arc::new(SystemClock),
-        keyring: Arc::new(wharf_capabilities::secrets::Keyring::new([7; 32])),
-        servers: Arc::new(wharf_capabilities::proxmox::Servers),
-        sender: Arc::new(wharf_capabilities::http::Sender),
+        servers: Arc::new(wharf_capabilities::proxmox::Servers::new(books.clone(), keyring.clone())),
+        sender: Arc::new(wharf_capabilities::http::Sender::new()),
+        keyring,
+        books,
     })
 }
 

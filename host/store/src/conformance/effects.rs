@@ -181,6 +181,18 @@ pub async fn slots_never_exceed_their_cap(books: Books) {
     assert!(books.slots().await.unwrap().is_empty());
 }
 
+pub async fn a_lowered_cap_counts_those_that_hold_already(books: Books) {
+    let runs = runs(&books, 3).await;
+    for run in &runs[..2] {
+        change(&books, run.claim, write(Some(("p", 2))), NOW).await;
+    }
+    change(&books, runs[0].claim, succeeded(), NOW).await;
+    let parked = change(&books, runs[2].claim, write(Some(("p", 1))), NOW).await;
+    assert_eq!(parked, Committed::Released { parked: true }, "one holds a slot, and one is all there may be now");
+    change(&books, runs[1].claim, succeeded(), NOW).await;
+    assert_eq!(claim(&books, NOW).await.claim.operation, runs[2].claim.operation);
+}
+
 pub async fn parked_runs_are_woken_in_the_order_in_which_they_came(books: Books) {
     let runs = runs(&books, 4).await;
     for n in [0, 2, 3, 1] {

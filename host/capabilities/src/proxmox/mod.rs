@@ -1,3 +1,0 @@
-//! Proxmox VE.
-/// All servers, one client each.
-pub struct Servers;
