@@ -4,7 +4,7 @@ use wasmtime::component::Resource;
 
 use crate::{
     bindings::wharf::hook::events,
-    call::{Bound, CallState, DeliveryHandle, HookBinding, QuestionHandle},
+    call::{Bound, CallState, DeliveryHandle, HookBinding, Question, QuestionHandle},
 };
 
 impl CallState {
@@ -15,13 +15,27 @@ impl CallState {
         }
     }
 
+    /// Whether a setting is a secret: by the manifest's slots or by its schema. Such values are kept apart already; this
+    /// is the second lock.
+    pub(crate) fn is_secret_setting(&self, key: &str) -> bool {
+        let manifest = &self.caller.manifest;
+        let marked = manifest.settings.pointer("/properties").and_then(|p| p.get(key)).and_then(|p| p.get("x-secret"));
+        manifest.slot(key).is_some() || marked.and_then(serde_json::Value::as_bool) == Some(true)
+    }
+
     /// Settings without the secret ones.
-    fn hook_settings(&self) -> wasmtime::Result<serde_json::Value> {
+    fn hook_settings(&mut self) -> wasmtime::Result<serde_json::Value> {
         let mut settings = self.hook()?.settings.clone();
         if let Some(map) = settings.as_object_mut() {
-            map.retain(|key, _| self.caller.manifest.slot(key).is_none());
+            map.retain(|key, _| !self.is_secret_setting(key));
         }
+        self.charge(0);
         Ok(settings)
+    }
+
+    fn question(&mut self) -> wasmtime::Result<&Question> {
+        self.charge(0);
+        self.hook()?.question.as_ref().ok_or_else(|| wasmtime::Error::msg("this call is about no question"))
     }
 }
 
@@ -38,6 +52,7 @@ impl events::Host for CallState {}
 
 impl events::HostDelivery for CallState {
     async fn event(&mut self, _: Resource<DeliveryHandle>) -> wasmtime::Result<events::Event> {
+        self.charge(0);
         let event = self.hook()?.event.as_ref().ok_or_else(|| wasmtime::Error::msg("this call is about no event"))?;
         Ok(events::Event {
             id: event.id.to_string(),
@@ -50,6 +65,7 @@ impl events::HostDelivery for CallState {
     }
 
     async fn attempt(&mut self, _: Resource<DeliveryHandle>) -> wasmtime::Result<u32> {
+        self.charge(0);
         Ok(self.hook()?.attempt)
     }
 
@@ -69,15 +85,15 @@ impl events::HostDelivery for CallState {
 
 impl events::HostQuestion for CallState {
     async fn kind(&mut self, _: Resource<QuestionHandle>) -> wasmtime::Result<String> {
-        Ok(self.hook()?.question.as_ref().map(|q| q.kind.clone()).unwrap_or_default())
+        Ok(self.question()?.kind.clone())
     }
 
     async fn subject(&mut self, _: Resource<QuestionHandle>) -> wasmtime::Result<String> {
-        Ok(self.hook()?.question.as_ref().map(|q| q.subject.clone()).unwrap_or_default())
+        Ok(self.question()?.subject.clone())
     }
 
     async fn wish(&mut self, _: Resource<QuestionHandle>) -> wasmtime::Result<String> {
-        Ok(self.hook()?.question.as_ref().map(|q| q.wish.to_string()).unwrap_or_default())
+        Ok(self.question()?.wish.to_string())
     }
 
     async fn settings(&mut self, _: Resource<QuestionHandle>) -> wasmtime::Result<String> {

@@ -91,7 +91,7 @@ impl Engine {
         for (name, records) in zones {
             self.books.renew_dns(claim, TTL_MS, self.clock.now_ms()).await?;
             let (plugin, done) = self.zone_pass(claim, &name, &records).await?;
-            self.settle(claim, &plugin, &records, done).await?;
+            self.settle_pass(claim, &plugin, &records, done).await?;
         }
         Ok(())
     }
@@ -121,7 +121,7 @@ impl Engine {
         Ok((plugin, done))
     }
 
-    async fn settle(
+    async fn settle_pass(
         &self,
         claim: &DnsClaim,
         plugin: &str,

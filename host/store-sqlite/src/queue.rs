@@ -11,7 +11,7 @@ use sqlx::{Connection, SqliteConnection, query, query_as, query_scalar};
 use uuid::Uuid;
 use wharf_model::{
     Millis,
-    operation::{Operation, OperationId},
+    operation::{LogBody, Operation, OperationId},
 };
 use wharf_store::{
     Accept, Accepted, Claim, Commit, Committed, NewAudit, Queue, QueueCounts, Result, Run, StoreError, rules,
@@ -146,6 +146,21 @@ impl Queue for SqliteStore {
                     .execute(&mut *c)
                     .await?;
                     Ok(woken.rows_affected())
+                })
+            })
+            .await
+    }
+
+    async fn append_log(&self, operation: OperationId, lines: Vec<LogBody>, now: Millis) -> Result<()> {
+        self.writer
+            .run(move |c| {
+                Box::pin(async move {
+                    let id = operation.to_string();
+                    let known = query!("SELECT id FROM operation WHERE id = ?1", id).fetch_optional(&mut *c).await?;
+                    if known.is_some() {
+                        crate::services::append_log(c, operation, lines, now).await?;
+                    }
+                    Ok(())
                 })
             })
             .await

@@ -21,7 +21,7 @@ use wharf_model::{
     event::{Delivery, Event, NewEvent},
     lease::{Lease, Range},
     object::{Object, ObjectKind},
-    operation::{LogEntry, Operation, OperationId},
+    operation::{LogBody, LogEntry, Operation, OperationId},
     plugin::{AuditEntry, PluginVersion, Rollout},
     record::{Record, RecordKey},
     service::{Phase, Service, ServiceId},
@@ -171,6 +171,9 @@ pub trait Queue: Send + Sync + 'static {
     /// given. Conflict if another operation of the service is live. The service's phase stays as it is; epochs go on
     /// counting, so that a claim from before stays void.
     async fn resume(&self, operation: OperationId, state: Option<String>, audit: NewAudit, now: Millis) -> Result<()>;
+    /// Lines of work that goes on beside the run (DNS): appended to the log of an operation, live or over. Not fenced, since
+    /// no worker's claim is needed to say what happened. An operation that history has dropped is no error.
+    async fn append_log(&self, operation: OperationId, lines: Vec<LogBody>, now: Millis) -> Result<()>;
     /// Counts for dashboards: live runs, parked runs, claimed runs.
     async fn queue_counts(&self) -> Result<QueueCounts>;
 }

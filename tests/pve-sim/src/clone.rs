@@ -129,7 +129,8 @@ fn check(j: &Job) -> Result<Plan, ApiError> {
                 let copy = full || d.is_cloudinit() || k == "tpmstate0";
                 let spec = d.volume().and_then(|(s, _)| st.storages.get(s));
                 let base = d.file.rsplit('/').next().unwrap_or(&d.file).contains("base-");
-                if !copy && !(vm.is_template() && base && spec.is_some_and(|s| s.can_link())) {
+                let linkable = vm.is_template() && base && spec.is_some_and(|s| s.can_link());
+                if !copy && !linkable {
                     return Err(ApiError::die(format!("Linked clone feature is not supported for '{}' ({k})", d.file)));
                 }
                 if !d.is_cloudinit() {

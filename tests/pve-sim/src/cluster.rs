@@ -144,7 +144,7 @@ pub(crate) fn permissions(cx: &Ctx) -> Result<Value, ApiError> {
 fn vm_line(cx: &Ctx, vmid: u32) -> Option<Value> {
     let now = cx.sim.now_ms();
     let cycle = cx.sim.config().scaled(cx.sim.config().timings.status_cycle).as_millis() as u64;
-    let turn = if cycle == 0 { now } else { now / cycle * cycle };
+    let turn = now.checked_div(cycle).map_or(now, |n| n * cycle);
     cx.with(|st| {
         let vm = st.vms.get(&vmid)?;
         // Status, name and memory are as pvestatd saw them at its last turn; the rest is read from the files.

@@ -119,10 +119,11 @@ fn set_options(cx: &Ctx, vmid: u32) -> Result<Value, ApiError> {
 fn rule_value(pos: usize, rule: &BTreeMap<String, String>, digest: &str) -> Value {
     let mut out = json!({ "pos": pos, "digest": digest });
     for (k, v) in rule {
-        out[k] = match (k.as_str(), v.parse::<u64>()) {
+        let value = match (k.as_str(), v.parse::<u64>()) {
             ("enable", Ok(n)) => json!(n),
             _ => json!(v),
         };
+        out.put(k, value);
     }
     out
 }

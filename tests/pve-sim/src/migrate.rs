@@ -215,21 +215,15 @@ async fn copy_disks(
         w.sleep(if small { t.clone_cloudinit } else { t.migrate_disk }).await;
         let new = cx.with(|st| {
             let volume = st.find_volume(volid, node);
-            let mut volume = volume.ok_or_else(|| ApiError::die(format!("volume '{volid}' does not exist")))?;
+            let volume = volume.ok_or_else(|| ApiError::die(format!("volume '{volid}' does not exist")))?;
             if small {
                 st.storage_on(&to, target)?;
                 let name = st.cloudinit_name(&to, vmid);
                 st.content(&to, target).get().insert(name.clone(), volume);
                 return Ok(format!("{to}:{name}"));
             }
-            let new = st.allocate(&to, target, vmid, volume.size, None, None)?;
-            volume.base = None;
-            if let Some((s, n)) = new.split_once(':') {
-                if let Some(v) = st.content(s, target).get().get_mut(n) {
-                    v.ctime = volume.ctime;
-                }
-            }
-            Ok::<_, ApiError>(new)
+            // The copy is whole, whatever the original hung on.
+            st.allocate(&to, target, vmid, volume.size, None, None)
         });
         match new {
             Ok(new) => out.push((slot.clone(), volid.clone(), new)),

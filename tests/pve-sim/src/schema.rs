@@ -197,15 +197,18 @@ impl Schema {
             out.push(format!("value must be at least {m} characters long"));
         }
         if let Some(list) = p.get("enum").and_then(Value::as_array) {
-            let same = |e: &Value| e.as_str().map_or_else(|| e.to_string() == v, |s| s == v);
+            let same = |e: &Value| match e {
+                Value::String(s) => s == v,
+                other => other.as_f64().is_some() && other.as_f64() == v.parse().ok(),
+            };
             if !list.iter().any(same) {
                 out.push(format!("value '{v}' does not have a value in the enumeration"));
             }
         }
-        if let Some(r) = p.get("pattern").and_then(Value::as_str).and_then(|t| self.pattern(t)) {
-            if !r.is_match(v) {
-                out.push(format!("value '{v}' does not match the regex pattern {}", r.as_str()));
-            }
+        if let Some(r) = p.get("pattern").and_then(Value::as_str).and_then(|t| self.pattern(t))
+            && !r.is_match(v)
+        {
+            out.push(format!("value '{v}' does not match the regex pattern {}", r.as_str()));
         }
         match p.get("format") {
             Some(Value::Object(sub)) if depth < 2 => out.extend(self.property_string(sub, v, depth)),

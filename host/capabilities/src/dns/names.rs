@@ -1,102 +1,157 @@
-//! Names: canonical forms, label-wise matching, reverse names, and the zones that a prefix needs.
+//! DNS names in one form: absolute, lower case, A-labels, with the final dot. Pure and total.
+//!
+//! Names are compared by whole labels, so `notexample.com` is not below `example.com`. What is checked here is what
+//! providers don't check themselves: lengths, letters, and that a PTR points to a host's name.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 
-/// Absolute and in lower case: `VM.Example.com` → `vm.example.com.`.
+use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
+
+/// Longest name, without the final dot.
+const NAME_MAX: usize = 253;
+const LABEL_MAX: usize = 63;
+
+/// Why a name or address is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    #[error("the name is empty: enter one")]
+    Empty,
+    #[error("the name `{0}` has a character that names can't have, or letters that can't be written in ASCII: correct it")]
+    Letters(String),
+    #[error("the name `{0}` has an empty label or one of more than 63 bytes: shorten it")]
+    Label(String),
+    #[error("the name `{0}` has more than 253 characters: shorten it")]
+    TooLong(String),
+    #[error("`{0}` has a wildcard in another place than the whole first label: correct it")]
+    Wildcard(String),
+    #[error("`{0}` is no host name: it needs two labels at least, of letters, digits and inner hyphens, and is no address")]
+    NoHost(String),
+    #[error("`{0}` is no IP address, or one with a zone: enter it as 192.0.2.1 or 2001:db8::1")]
+    NoAddress(String),
+    #[error("`{0}` is an IPv4 address written as an IPv6 address: enter the IPv4 address")]
+    Mapped(String),
+}
+
+/// The name in its one form, whatever was typed: case, dots around it, letters beyond ASCII. Not checked: for names that
+/// were checked before, and for comparing.
 pub fn canonical(name: &str) -> String {
-    format!("{}.", name.trim().trim_matches('.').to_ascii_lowercase())
+    let bare = name.trim().trim_matches('.');
+    match Uts46::new().to_ascii(bare.as_bytes(), AsciiDenyList::EMPTY, Hyphens::Allow, DnsLength::Ignore) {
+        Ok(ascii) => format!("{}.", ascii.to_ascii_lowercase()),
+        Err(_) => format!("{}.", bare.to_ascii_lowercase()),
+    }
 }
 
-/// Whether `name` is `zone` or below it, label by label.
-pub fn within(name: &str, zone: &str) -> bool {
-    let (name, zone) = (canonical(name), canonical(zone));
-    name == zone || zone == "." || name.strip_suffix(&zone).is_some_and(|head| head.ends_with('.'))
+/// The labels of a name, lower case, without the root.
+pub fn labels(name: &str) -> Vec<String> {
+    let name = canonical(name);
+    name.trim_end_matches('.').split('.').filter(|l| !l.is_empty()).map(str::to_owned).collect()
 }
 
-/// The PTR owner of an address; none for an IPv4 address in IPv6 clothes.
-pub fn reverse(address: IpAddr) -> Option<String> {
-    match address {
+/// Whether `name` is `zone` or below it.
+pub fn matches(zone: &str, name: &str) -> bool {
+    let zone = labels(zone);
+    !zone.is_empty() && labels(name).ends_with(&zone)
+}
+
+/// An owner name in its one form, checked: underscores, slashes (RFC 2317) and a wildcard as the whole first label are
+/// good.
+pub fn owner_name(name: &str) -> Result<String, NameError> {
+    let bare = name.trim();
+    let bare = bare.strip_suffix('.').unwrap_or(bare);
+    if bare.is_empty() {
+        return Err(NameError::Empty);
+    }
+    let shown = || bare.chars().take(80).collect::<String>();
+    let ascii = Uts46::new()
+        .to_ascii(bare.as_bytes(), AsciiDenyList::EMPTY, Hyphens::Allow, DnsLength::Ignore)
+        .map_err(|_| NameError::Letters(shown()))?
+        .to_ascii_lowercase();
+    if !ascii.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.*/".contains(&b)) {
+        return Err(NameError::Letters(shown()));
+    }
+    if ascii.split('.').any(|l| l.is_empty() || l.len() > LABEL_MAX) {
+        return Err(NameError::Label(shown()));
+    }
+    if ascii.len() > NAME_MAX {
+        return Err(NameError::TooLong(shown()));
+    }
+    if ascii.split('.').enumerate().any(|(n, l)| l.contains('*') && (n > 0 || l != "*")) {
+        return Err(NameError::Wildcard(shown()));
+    }
+    Ok(format!("{ascii}."))
+}
+
+/// The name of a host in its one form, checked: what an A, AAAA or PTR may speak of.
+pub fn host_name(name: &str) -> Result<String, NameError> {
+    let good = owner_name(name)?;
+    let bare = good.trim_end_matches('.');
+    let labels: Vec<&str> = bare.split('.').collect();
+    let host = |label: &str| {
+        !label.starts_with('-') && !label.ends_with('-') && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    };
+    // A last label of digits alone would be read as an address (WHATWG URL, "ends in a number").
+    let number = labels.last().is_none_or(|l| l.bytes().all(|b| b.is_ascii_digit()) || l.starts_with("0x"));
+    if labels.len() < 2 || !labels.iter().all(|l| host(l)) || number {
+        return Err(NameError::NoHost(bare.chars().take(80).collect()));
+    }
+    Ok(good)
+}
+
+/// An address as a record may have it: no zone (`%eth0`), no IPv4 in IPv6 clothes.
+pub fn address(text: &str) -> Result<IpAddr, NameError> {
+    let ip: IpAddr = text.trim().parse().map_err(|_| NameError::NoAddress(text.chars().take(80).collect()))?;
+    match ip {
+        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => Err(NameError::Mapped(v6.to_string())),
+        ip => Ok(ip),
+    }
+}
+
+/// The name whose PTR speaks of an address: four octets, or the 32 nibbles of its bytes (never of its text).
+pub fn reverse_name(ip: IpAddr) -> Result<String, NameError> {
+    match ip {
         IpAddr::V4(v4) => {
             let [a, b, c, d] = v4.octets();
-            Some(format!("{d}.{c}.{b}.{a}.in-addr.arpa."))
+            Ok(format!("{d}.{c}.{b}.{a}.in-addr.arpa."))
         }
-        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => None,
+        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => Err(NameError::Mapped(v6.to_string())),
         IpAddr::V6(v6) => {
-            let mut name = String::with_capacity(73);
-            for byte in v6.octets().iter().rev() {
-                name.push_str(&format!("{:x}.{:x}.", byte & 0xf, byte >> 4));
-            }
-            Some(format!("{name}ip6.arpa."))
+            let nibbles = v6.octets().iter().rev().map(|byte| format!("{:x}.{:x}.", byte & 15, byte >> 4)).collect::<String>();
+            Ok(format!("{nibbles}ip6.arpa."))
         }
     }
 }
 
-/// A host name that a PTR may point to, canonical: two labels at least, letters, digits and hyphens, no address.
-pub fn host_name(text: &str) -> Result<String, String> {
-    let bare = text.trim().trim_end_matches('.');
-    let ascii = idna::domain_to_ascii(bare).map_err(|_| format!("`{text}` is not a host name"))?;
-    if ascii.parse::<IpAddr>().is_ok() {
-        return Err(format!("`{text}` is an address, a name is needed"));
+/// Where the PTR of an address stands in a zone; none = not in this zone. A zone named after RFC 2317 (`64/26`, `64-26`
+/// or `64-127` in front) holds it under its last octet.
+pub fn ptr_owner(zone: &str, ip: IpAddr) -> Option<String> {
+    let name = reverse_name(ip).ok()?;
+    if matches(zone, &name) {
+        return Some(name);
     }
-    if ascii.len() > 253 {
-        return Err(format!("`{text}` is longer than 253 characters"));
-    }
-    let labels: Vec<&str> = ascii.split('.').collect();
-    if labels.len() < 2 {
-        return Err(format!("`{text}` needs a domain: at least two labels"));
-    }
-    for label in labels {
-        let good = (1..=63).contains(&label.len())
-            && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
-            && !label.starts_with('-')
-            && !label.ends_with('-');
-        if !good {
-            return Err(format!("`{label}` in `{text}` is not a label of a host name: 1 to 63 letters, digits and hyphens"));
-        }
-    }
-    Ok(canonical(&ascii))
+    let IpAddr::V4(v4) = ip else { return None };
+    let last = is_classless(zone, v4)?;
+    Some(format!("{last}.{}", canonical(zone)))
 }
 
-/// The reverse zones that cover a prefix: one, or all that are needed where the prefix ends between labels. An IPv4 prefix
-/// longer than /24 gets its RFC 2317 name, in the style with a hyphen, which every provider takes.
-pub fn reverse_zones(network: IpAddr, length: u8) -> Vec<String> {
-    match network {
-        IpAddr::V4(v4) => v4_zones(v4, length.min(32)),
-        IpAddr::V6(v6) => v6_zones(v6, length.min(128)),
+/// The last octet, if this is an RFC 2317 zone that covers the address.
+fn is_classless(zone: &str, ip: Ipv4Addr) -> Option<u8> {
+    let zone = labels(zone);
+    let (first, rest) = zone.split_first()?;
+    let [a, b, c, d] = ip.octets();
+    let parent = [c.to_string(), b.to_string(), a.to_string(), "in-addr".to_owned(), "arpa".to_owned()];
+    if rest != parent {
+        return None;
     }
-}
-
-fn v4_zones(network: Ipv4Addr, length: u8) -> Vec<String> {
-    let bits = u32::from(network) & u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
-    let name = |bits: u32, labels: usize| {
-        let octets = bits.to_be_bytes();
-        let head: Vec<String> = octets.iter().take(labels).rev().map(ToString::to_string).collect();
-        format!("{}.in-addr.arpa", head.join("."))
+    let (start, end) = first.split_once(['/', '-'])?;
+    let (start, end): (u32, u32) = (start.parse().ok()?, end.parse().ok()?);
+    // A range has the size of a power of two and begins at a multiple of it; what is none is a prefix length.
+    let size = match end.checked_sub(start).map(|d| d + 1) {
+        Some(size) if !first.contains('/') && size > 1 && size.is_power_of_two() && start.is_multiple_of(size) => size,
+        _ if (25..=32).contains(&end) => 1 << (32 - end),
+        _ => return None,
     };
-    if length > 24 {
-        let [a, b, c, d] = bits.to_be_bytes();
-        return vec![format!("{d}-{length}.{c}.{b}.{a}.in-addr.arpa")];
-    }
-    let labels = usize::from(length.div_ceil(8).max(1));
-    let count = 1_u32 << (labels * 8 - usize::from(length));
-    let step = 1_u64 << (32 - labels * 8);
-    (0..count)
-        .map(|n| name(u32::try_from(u64::from(bits) + u64::from(n) * step).unwrap_or(bits), labels))
-        .collect()
-}
-
-fn v6_zones(network: Ipv6Addr, length: u8) -> Vec<String> {
-    let bits = u128::from(network) & u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0);
-    let nibbles = usize::from(length.div_ceil(4).max(1));
-    let count = 1_u128 << (nibbles * 4 - usize::from(length));
-    let shift = 128 - nibbles * 4;
-    (0..count)
-        .map(|n| {
-            let bits = bits + (n << shift);
-            let head: Vec<String> = (0..nibbles).map(|i| format!("{:x}", (bits >> (124 - i * 4)) & 0xf)).rev().collect();
-            format!("{}.ip6.arpa", head.join("."))
-        })
-        .collect()
+    (u32::from(d) >= start && u32::from(d) < start + size).then_some(d)
 }
 
 #[cfg(test)]
@@ -104,44 +159,72 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_zone_matches_on_label_boundaries_and_itself() {
-        assert!(within("vm-1.example.com", "example.com."));
-        assert!(!within("vm-1.example.com", "ample.com"));
-        assert!(within("Example.com.", "example.com"));
-        for zone in ["1.168.192.in-addr.arpa", "168.192.in-addr.arpa", "192.in-addr.arpa"] {
-            assert!(within("10.1.168.192.in-addr.arpa", zone));
+    fn a_zone_holds_itself_and_whole_labels_below_it() {
+        for (zone, name, good) in [
+            ("example.com", "example.com.", true),
+            ("Example.COM.", "www.example.com", true),
+            ("example.com", "notexample.com", false),
+            ("www.example.com", "example.com", false),
+            ("bücher.example", "a.xn--bcher-kva.example.", true),
+            ("", "example.com", false),
+            ("2.0.192.in-addr.arpa", "1.2.0.192.in-addr.arpa.", true),
+            ("1.2.0.192.in-addr.arpa", "1.2.0.192.in-addr.arpa.", true),
+            ("2.0.192.in-addr.arpa", "1.12.0.192.in-addr.arpa.", false),
+        ] {
+            assert_eq!(matches(zone, name), good, "{zone} {name}");
         }
     }
 
     #[test]
-    fn reverse_names_come_from_the_bytes_not_from_the_text() {
-        assert_eq!(reverse("192.168.130.7".parse().unwrap()).unwrap(), "7.130.168.192.in-addr.arpa.");
-        let name = reverse("2001:db8::1".parse().unwrap()).unwrap();
-        assert_eq!(name, "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa.");
-        assert_eq!(reverse("::".parse().unwrap()).unwrap().split('.').filter(|l| *l == "0").count(), 32);
-        assert_eq!(reverse("::ffff:192.0.2.1".parse().unwrap()), None);
+    fn names_come_out_in_one_form() {
+        assert_eq!(canonical(" Example.com"), "example.com.");
+        assert_eq!(canonical("0/25.2.0.192.IN-ADDR.ARPA."), "0/25.2.0.192.in-addr.arpa.");
+        assert_eq!(owner_name("_sip._tcp.Bücher.example").unwrap(), "_sip._tcp.xn--bcher-kva.example.");
+        assert_eq!(owner_name("*.example.com.").unwrap(), "*.example.com.");
+        assert_eq!(host_name("VM-1.Example.com").unwrap(), "vm-1.example.com.");
     }
 
     #[test]
-    fn zones_of_prefixes_are_as_required() {
-        let zones = |text: &str, length| reverse_zones(text.parse().unwrap(), length);
-        assert_eq!(zones("192.168.130.0", 24), ["130.168.192.in-addr.arpa"]);
-        assert_eq!(
-            zones("2001:db8::", 120),
-            ["0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa"]
-        );
-        assert_eq!(zones("10.0.0.0", 8), ["10.in-addr.arpa"]);
-        assert_eq!(zones("192.0.2.0", 22).len(), 4);
-        assert_eq!(zones("192.0.0.0", 22), ["0.0.192.in-addr.arpa", "1.0.192.in-addr.arpa", "2.0.192.in-addr.arpa", "3.0.192.in-addr.arpa"]);
-        assert_eq!(zones("2001:db8::", 29).len(), 8);
-        assert_eq!(zones("192.0.2.64", 26), ["64-26.2.0.192.in-addr.arpa"]);
-    }
-
-    #[test]
-    fn what_a_ptr_may_not_point_to_is_refused_with_the_reason() {
-        for bad in ["localhost", "192.0.2.1", "_x.example.com", "*.example.com", "-a.example.com", "a..example.com"] {
-            assert!(host_name(bad).is_err(), "{bad}");
+    fn names_that_providers_would_take_and_should_not_are_refused() {
+        let long = "a".repeat(64);
+        let longest = format!("{}.{}.{}.{}", "a".repeat(63), "b".repeat(63), "c".repeat(63), "d".repeat(61));
+        assert!(host_name(&longest).is_ok());
+        for bad in [
+            "", ".", "host", "1.2.3.4", "1.2.3.4.", "2001:db8::1", "a_b.example.com", "*.example.com", "-a.example.com", "a-.example.com",
+            "a..example.com", "a b.example.com", "a/b.example.com", "{{key}}.example.com", "a\n.example.com", "a.example.0x7f",
+            &format!("{long}.com"), &format!("{longest}d"),
+        ] {
+            assert!(host_name(bad).is_err(), "{bad:?}");
         }
-        assert_eq!(host_name("Bücher.example.com").unwrap(), "xn--bcher-kva.example.com.");
+        for bad in ["a.*.com", "a*.com", "", "a\"b.com", "a..b"] {
+            assert!(owner_name(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn reverse_names_are_made_from_bytes() {
+        let name = |text: &str| address(text).and_then(reverse_name);
+        assert_eq!(name("192.0.2.1").unwrap(), "1.2.0.192.in-addr.arpa.");
+        let expected = format!("1.{}8.b.d.0.1.0.0.2.ip6.arpa.", "0.".repeat(23));
+        assert_eq!(name("2001:db8::1").unwrap(), expected);
+        assert_eq!(name("2001:0DB8:0:0::0001").unwrap(), expected);
+        assert_eq!(name("::").unwrap(), format!("{}ip6.arpa.", "0.".repeat(32)));
+        assert_eq!(name("::ffff:192.0.2.1"), Err(NameError::Mapped("::ffff:192.0.2.1".into())));
+        assert!(matches!(name("fe80::1%eth0"), Err(NameError::NoAddress(_))));
+        assert!(matches!(name("192.0.2"), Err(NameError::NoAddress(_))));
+    }
+
+    #[test]
+    fn a_classless_zone_holds_the_last_octet_of_what_it_covers() {
+        let owner = |zone: &str, ip: &str| ptr_owner(zone, ip.parse().unwrap());
+        for zone in ["64/26.2.0.192.in-addr.arpa", "64-26.2.0.192.in-addr.arpa", "64-127.2.0.192.in-addr.arpa."] {
+            assert_eq!(owner(zone, "192.0.2.70").unwrap(), format!("70.{}", canonical(zone)), "{zone}");
+            assert_eq!(owner(zone, "192.0.2.63"), None, "{zone}");
+            assert_eq!(owner(zone, "192.0.2.128"), None, "{zone}");
+            assert_eq!(owner(zone, "192.0.3.70"), None, "{zone}");
+        }
+        assert_eq!(owner("0-31.2.0.192.in-addr.arpa", "192.0.2.31").unwrap(), "31.0-31.2.0.192.in-addr.arpa.");
+        assert_eq!(owner("2.0.192.in-addr.arpa", "192.0.2.1").unwrap(), "1.2.0.192.in-addr.arpa.");
+        assert_eq!(owner("example.com", "192.0.2.1"), None);
     }
 }

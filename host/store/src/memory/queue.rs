@@ -99,6 +99,15 @@ impl Queue for MemoryStore {
         })
     }
 
+    async fn append_log(&self, operation: OperationId, lines: Vec<LogBody>, now: Millis) -> Result<()> {
+        self.write("append_log", |state| {
+            if state.operations.contains_key(&operation) {
+                state.append_log(operation, lines, now);
+            }
+            Ok(())
+        })
+    }
+
     async fn issued_tasks(&self, server: &str) -> Result<Vec<(OperationId, String)>> {
         let state = self.read();
         let issued = state.queue.keys().filter_map(|id| state.last_effect(*id)).filter(|e| e.server == server);

@@ -1,0 +1,285 @@
+//! What the names and addresses of a service should be, written into every matching zone by way of the books.
+//!
+//! Bounded by [`ADDRESSES`] a service. A zone that is off is left alone; what was written there stays in the ledger.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use wharf_model::{
+    lease::Lease,
+    manifest::Manifest,
+    object::{ObjectKind, Zone},
+    record::RecordKey,
+    service::ServiceId,
+};
+use wharf_store::{Books, StoreError};
+
+use super::names;
+use crate::{
+    base::{books, failure},
+    bindings::wharf::{
+        base::common::{Action, Failure},
+        dns::naming,
+    },
+    call::{Bound, CallState},
+    http::rules::expanded_origin,
+};
+
+/// Addresses that one name may have.
+const ADDRESSES: usize = 256;
+
+/// The queue of a provider server: all zones behind it are written one after the other, since parallel writes lose
+/// records. A plugin that names no request, or a setting that is missing, leaves the zone a queue of its own.
+pub fn queue_of(name: &str, zone: &Zone, manifest: Option<&Manifest>) -> String {
+    let origin = manifest.and_then(|m| m.requests.first()).and_then(|rule| expanded_origin(rule, &zone.settings));
+    match origin {
+        Some(origin) => format!("{}|{origin}", zone.plugin),
+        None => format!("{}|zone {name}", zone.plugin),
+    }
+}
+
+/// Records that should be, and what an admin should know about them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wanted {
+    pub records: BTreeMap<RecordKey, Option<u32>>,
+    pub warnings: BTreeSet<String>,
+}
+
+/// What `fqdn` (checked), its addresses and the leases of the service come to in these zones (name of the object, zone).
+pub fn wanted_records(
+    service: ServiceId,
+    fqdn: &str,
+    addresses: &[IpAddr],
+    leases: &[Lease],
+    zones: &[(String, Zone)],
+) -> Wanted {
+    let mut wanted = Wanted::default();
+    for ip in addresses {
+        let rtype = if ip.is_ipv4() { "A" } else { "AAAA" };
+        let found = zones.iter().filter(|(_, zone)| names::matches(&zone.zone, fqdn)).map(|(n, z)| (n, z, fqdn.to_owned())).collect();
+        wanted.add(service, rtype, &ip.to_string(), found);
+    }
+    for lease in leases {
+        let own = lease.ptr.as_deref().map(names::host_name).transpose().unwrap_or_else(|error| {
+            wanted.warnings.insert(format!("the reverse name of {} is not usable, so it follows the host name: {error}", lease.address));
+            None
+        });
+        let target = own.as_deref().unwrap_or(fqdn);
+        let found: Vec<_> =
+            zones.iter().filter_map(|(n, z)| names::ptr_owner(&z.zone, lease.address).map(|owner| (n, z, owner))).collect();
+        // Where a classless zone covers the address, the parent holds a CNAME at its name, and nothing can stand beside that.
+        let plain = names::reverse_name(lease.address).unwrap_or_default();
+        let classless = found.iter().any(|(_, _, owner)| *owner != plain);
+        let (kept, left): (Vec<_>, Vec<_>) = found.into_iter().partition(|(_, _, owner)| !classless || *owner != plain);
+        for (name, zone, _) in left {
+            wanted.warnings.insert(format!(
+                "zone {name} ({}) gets no PTR for {}: a classless zone below it holds it, by a CNAME here",
+                zone.zone, lease.address
+            ));
+        }
+        wanted.add(service, "PTR", target, kept);
+    }
+    wanted
+}
+
+impl Wanted {
+    fn add(&mut self, service: ServiceId, rtype: &str, value: &str, found: Vec<(&String, &Zone, String)>) {
+        let depth = |zone: &Zone| names::labels(&zone.zone).len();
+        let deepest = found.iter().map(|(_, zone, _)| depth(zone)).max().unwrap_or(0);
+        let deepest_name = found.iter().find(|(_, zone, _)| depth(zone) == deepest).map(|(name, ..)| (*name).clone()).unwrap_or_default();
+        for (name, zone, owner) in found {
+            if depth(zone) < deepest {
+                self.warnings.insert(format!(
+                    "zone {name} ({}) is shadowed by zone {deepest_name}: once that is delegated, what is written in {name} is never served",
+                    zone.zone
+                ));
+            }
+            let key = RecordKey { zone: name.clone(), name: owner, rtype: rtype.to_owned(), value: value.to_owned(), service_id: service };
+            self.records.insert(key, zone.ttl);
+        }
+    }
+}
+
+/// All zones that are not off, with the queue of each.
+async fn zones(of: &Books) -> Result<(Vec<(String, Zone)>, BTreeMap<String, String>), StoreError> {
+    let current: BTreeMap<_, _> = of.rollouts().await?.into_iter().map(|r| (r.id, r.current)).collect();
+    let manifests: BTreeMap<String, Manifest> = of
+        .plugin_versions()
+        .await?
+        .into_iter()
+        .filter(|row| current.get(&row.id) == Some(&row.version))
+        .map(|row| (row.id, row.manifest))
+        .collect();
+    let mut zones = Vec::new();
+    let mut queues = BTreeMap::new();
+    for object in of.objects(ObjectKind::Zone).await? {
+        match serde_json::from_value::<Zone>(object.body) {
+            Ok(zone) if zone.off => {}
+            Ok(zone) => {
+                queues.insert(object.name.clone(), queue_of(&object.name, &zone, manifests.get(&zone.plugin)));
+                zones.push((object.name, zone));
+            }
+            Err(error) => return Err(StoreError::Corrupt(format!("zone {}: {error}", object.name))),
+        }
+    }
+    Ok((zones, queues))
+}
+
+fn bad_name(code: &str, error: &names::NameError) -> Failure {
+    failure(Action::FixInput, code, error.to_string())
+}
+
+impl CallState {
+    fn named_service(&self) -> Result<ServiceId, Failure> {
+        match &self.bound {
+            Bound::Operation(binding) => Ok(binding.run.service.id),
+            _ => Err(failure(Action::ReportBug, "no-service", "this call is about no service, so it has no names")),
+        }
+    }
+
+    async fn declare_names(&mut self, fqdn: &str, addresses: &[String]) -> Result<(), Failure> {
+        let service = self.named_service()?;
+        let fqdn = names::host_name(fqdn).map_err(|e| bad_name("host-name", &e))?;
+        if addresses.len() > ADDRESSES {
+            let text = format!("a name may have {ADDRESSES} addresses, {} were given", addresses.len());
+            return Err(failure(Action::FixInput, "too-many", text));
+        }
+        let addresses: Vec<IpAddr> =
+            addresses.iter().map(|a| names::address(a)).collect::<Result<_, _>>().map_err(|e| bad_name("address", &e))?;
+        let (zones, queues) = zones(&self.lender.books).await.map_err(|e| books(&e))?;
+        let leases = self.lender.books.leases_of(service).await.map_err(|e| books(&e))?;
+        let wanted = wanted_records(service, &fqdn, &addresses, &leases, &zones);
+        for warning in &wanted.warnings {
+            self.log.push("warn", warning, Vec::new());
+        }
+        let now = self.lender.clock.now_ms();
+        self.lender.books.want_records(service, wanted.records.into_iter().collect(), queues, now).await.map_err(|e| books(&e))
+    }
+}
+
+impl naming::Host for CallState {
+    async fn declare(&mut self, fqdn: String, addresses: Vec<String>) -> wasmtime::Result<Result<(), Failure>> {
+        self.charge(fqdn.len() + addresses.iter().map(String::len).sum::<usize>());
+        Ok(self.declare_names(&fqdn, &addresses).await)
+    }
+
+    async fn withdraw(&mut self) -> wasmtime::Result<Result<(), Failure>> {
+        self.charge(0);
+        let service = match self.named_service() {
+            Ok(service) => service,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        let now = self.lender.clock.now_ms();
+        Ok(self.lender.books.want_records(service, Vec::new(), BTreeMap::new(), now).await.map_err(|e| books(&e)))
+    }
+
+    async fn progress(&mut self) -> wasmtime::Result<Result<naming::Tally, Failure>> {
+        self.charge(0);
+        let service = match self.named_service() {
+            Ok(service) => service,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        let records = match self.lender.books.records_of(service).await {
+            Ok(records) => records,
+            Err(error) => return Ok(Err(books(&error))),
+        };
+        let mut tally = naming::Tally { waiting: 0, written: 0, failed: 0 };
+        for record in records {
+            // One that should be gone and is not is work to do like any other.
+            let settled = record.wanted && record.written;
+            let count = match (settled, record.attempt) {
+                (true, _) => &mut tally.written,
+                (false, 0) => &mut tally.waiting,
+                (false, _) => &mut tally.failed,
+            };
+            *count = count.saturating_add(1);
+        }
+        Ok(Ok(tally))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn zone(name: &str, dns: &str) -> (String, Zone) {
+        (name.to_owned(), serde_json::from_value(json!({"zone": dns, "plugin": "p", "ttl": 60})).unwrap())
+    }
+
+    fn lease(address: &str, ptr: Option<&str>) -> Lease {
+        serde_json::from_value(json!({
+            "domain": "default", "address": address, "pool": "p", "service_id": null, "index": 0, "ptr": ptr, "leased_ms": 0,
+            "free_after_ms": 0,
+            "network": {"prefix_length": 24, "gateway": null, "nameservers": [], "bridge": "vmbr0", "vlan": null},
+        }))
+        .unwrap()
+    }
+
+    fn records(leases: &[Lease], zones: &[(String, Zone)]) -> (Vec<String>, BTreeSet<String>) {
+        let addresses: Vec<IpAddr> = leases.iter().map(|l| l.address).collect();
+        let wanted = wanted_records(Uuid::nil(), "vm.a.example.", &addresses, leases, zones);
+        let lines = wanted.records.keys().map(|k| format!("{} {} {} {}", k.zone, k.name, k.rtype, k.value)).collect();
+        (lines, wanted.warnings)
+    }
+
+    #[test]
+    fn every_matching_zone_gets_its_records_and_a_shadowed_one_a_warning() {
+        let zones = [zone("parent", "example"), zone("child", "a.example."), zone("mirror", "A.example"), zone("other", "notexample")];
+        let (lines, warnings) = records(&[lease("192.0.2.1", None), lease("2001:db8::1", None)], &zones);
+        assert_eq!(lines.len(), 6, "{lines:?}");
+        assert!(lines.contains(&"mirror vm.a.example. AAAA 2001:db8::1".to_owned()), "{lines:?}");
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(warnings.iter().all(|w| w.contains("zone parent")), "{warnings:?}");
+    }
+
+    #[test]
+    fn a_ptr_follows_the_host_name_unless_the_lease_has_its_own() {
+        let zones = [zone("v4", "2.0.192.in-addr.arpa"), zone("one", "2.2.0.192.in-addr.arpa"), zone("v6", "8.b.d.0.1.0.0.2.ip6.arpa")];
+        let leases = [lease("192.0.2.1", None), lease("192.0.2.3", Some("Mail.Example.com")), lease("192.0.2.4", Some("1.2.3.4"))];
+        let (lines, warnings) = records(&leases, &zones);
+        assert_eq!(
+            lines,
+            [
+                "v4 1.2.0.192.in-addr.arpa. PTR vm.a.example.",
+                "v4 3.2.0.192.in-addr.arpa. PTR mail.example.com.",
+                "v4 4.2.0.192.in-addr.arpa. PTR vm.a.example.",
+            ]
+        );
+        assert!(warnings.iter().any(|w| w.contains("192.0.2.4")), "{warnings:?}");
+        // A zone that is the very name.
+        let (lines, _) = records(&[lease("192.0.2.2", None)], &zones);
+        assert!(lines.contains(&"one 2.2.0.192.in-addr.arpa. PTR vm.a.example.".to_owned()), "{lines:?}");
+    }
+
+    #[test]
+    fn a_classless_zone_holds_the_ptr_and_its_parent_does_not() {
+        let zones = [zone("parent", "2.0.192.in-addr.arpa"), zone("part", "64/26.2.0.192.in-addr.arpa")];
+        let (lines, warnings) = records(&[lease("192.0.2.70", None), lease("192.0.2.1", None)], &zones);
+        assert_eq!(
+            lines,
+            ["parent 1.2.0.192.in-addr.arpa. PTR vm.a.example.", "part 70.64/26.2.0.192.in-addr.arpa. PTR vm.a.example."]
+        );
+        assert_eq!(warnings.len(), 1);
+    }
+
+    #[test]
+    fn zones_behind_one_server_share_a_queue() {
+        let manifest: Manifest = serde_json::from_value(json!({
+            "id": "pp", "name": "P", "version": "1.0.0", "world": "dns-provider", "licence": "MIT", "wants": {},
+            "requests": [{"methods": ["GET"], "origin": "{server-url}", "path": "/api/*"}],
+        }))
+        .unwrap();
+        let with = |url: &str| {
+            let zone = serde_json::from_value(json!({"zone": "a.example", "plugin": "pp", "settings": {"server-url": url}})).unwrap();
+            queue_of("a", &zone, Some(&manifest))
+        };
+        assert_eq!(with("https://NS.test:443/x"), "pp|https://ns.test");
+        assert_eq!(with("https://ns.test/y"), with("https://NS.test:443/x"));
+        assert_eq!(with(""), "pp|zone a");
+    }
+}
