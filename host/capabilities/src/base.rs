@@ -8,7 +8,9 @@ use wharf_store::{StoreError, queue::secret_owner};
 
 use crate::{
     bindings::wharf::base::{
-        clock, common::{Action, Failure}, entropy, kv, log, secrets,
+        clock,
+        common::{Action, Failure},
+        entropy, kv, log, secrets,
     },
     call::{Bound, CallState, LogBuffer, LogLine},
 };
@@ -66,7 +68,12 @@ impl LogBuffer {
 }
 
 impl log::Host for CallState {
-    async fn write(&mut self, level: log::Level, message: String, fields: Vec<(String, String)>) -> wasmtime::Result<()> {
+    async fn write(
+        &mut self,
+        level: log::Level,
+        message: String,
+        fields: Vec<(String, String)>,
+    ) -> wasmtime::Result<()> {
         let level = match level {
             log::Level::Debug => "debug",
             log::Level::Info => "info",
@@ -81,7 +88,8 @@ impl log::Host for CallState {
         // Before it is cut: half a secret would not be found.
         match self.scrubber().await {
             Ok(scrubber) => {
-                let fields = fields.into_iter().take(FIELDS).map(|(k, v)| (scrubber.text(&k), scrubber.text(&v))).collect();
+                let fields =
+                    fields.into_iter().take(FIELDS).map(|(k, v)| (scrubber.text(&k), scrubber.text(&v))).collect();
                 self.log.push(level, &scrubber.text(&message), fields);
             }
             // What can't be checked for secrets is not kept.
@@ -126,7 +134,9 @@ impl entropy::Host for CallState {
     async fn fresh(&mut self, len: u32) -> wasmtime::Result<Vec<u8>> {
         self.charge(32);
         let mut bytes = vec![0; usize::try_from(len.min(32)).unwrap_or(32)];
-        SysRng.try_fill_bytes(&mut bytes).map_err(|error| wasmtime::Error::msg(format!("the system has no randomness: {error}")))?;
+        SysRng
+            .try_fill_bytes(&mut bytes)
+            .map_err(|error| wasmtime::Error::msg(format!("the system has no randomness: {error}")))?;
         Ok(bytes)
     }
 }
@@ -135,7 +145,11 @@ fn check_key(key: &str) -> Result<(), Failure> {
     if (1..=KV_KEY_BYTES).contains(&key.len()) {
         Ok(())
     } else {
-        Err(failure(Action::FixInput, "kv-limit", format!("a key has 1 to {KV_KEY_BYTES} bytes, this one has {}", key.len())))
+        Err(failure(
+            Action::FixInput,
+            "kv-limit",
+            format!("a key has 1 to {KV_KEY_BYTES} bytes, this one has {}", key.len()),
+        ))
     }
 }
 
@@ -193,7 +207,11 @@ impl CallState {
         }
         match &self.bound {
             Bound::Operation(binding) => Ok(secret_owner(binding.run.service.id)),
-            _ => Err(failure(Action::ReportBug, "no-service", "this call is about no service, so there are no secrets of one")),
+            _ => Err(failure(
+                Action::ReportBug,
+                "no-service",
+                "this call is about no service, so there are no secrets of one",
+            )),
         }
     }
 }
@@ -214,7 +232,13 @@ impl secrets::Host for CallState {
         // It is to be taken out of texts from now on.
         self.log.scrubber = None;
         // Once: whoever asks again gets the one that stands.
-        Ok(self.lender.books.put_secret_once(&owner, &name, &sealed, self.lender.clock.now_ms()).await.map(|_| ()).map_err(|e| books(&e)))
+        Ok(self
+            .lender
+            .books
+            .put_secret_once(&owner, &name, &sealed, self.lender.clock.now_ms())
+            .await
+            .map(|_| ())
+            .map_err(|e| books(&e)))
     }
 
     async fn exists(&mut self, name: String) -> wasmtime::Result<Result<bool, Failure>> {

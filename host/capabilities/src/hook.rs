@@ -1,6 +1,7 @@
 //! What a lifecycle hook is told or asked, bound to one event or question.
 
 use wasmtime::component::Resource;
+use wharf_model::manifest::Manifest;
 
 use crate::{
     bindings::wharf::hook::events,
@@ -25,7 +26,7 @@ impl CallState {
 
     /// Settings without the secret ones.
     fn hook_settings(&mut self) -> wasmtime::Result<serde_json::Value> {
-        let mut settings = self.hook()?.settings.clone();
+        let mut settings = with_defaults(&self.caller.manifest, &self.hook()?.settings);
         if let Some(map) = settings.as_object_mut() {
             map.retain(|key, _| !self.is_secret_setting(key));
         }
@@ -37,6 +38,20 @@ impl CallState {
         self.charge(0);
         self.hook()?.question.as_ref().ok_or_else(|| wasmtime::Error::msg("this call is about no question"))
     }
+}
+
+/// Settings with what the manifest's schema says for those that are missing, at the top level.
+pub(crate) fn with_defaults(manifest: &Manifest, settings: &serde_json::Value) -> serde_json::Value {
+    let mut all = settings.as_object().cloned().unwrap_or_default();
+    let properties = manifest.settings.get("properties").and_then(serde_json::Value::as_object);
+    for (key, property) in properties.into_iter().flatten() {
+        if let Some(default) = property.get("default")
+            && all.get(key).is_none_or(serde_json::Value::is_null)
+        {
+            all.insert(key.clone(), default.clone());
+        }
+    }
+    serde_json::Value::Object(all)
 }
 
 /// A setting as text: strings as they are, everything else as JSON.

@@ -29,6 +29,7 @@ pub use self::transport::{Answer, Lost, Network, Prepared, Resolver, SystemResol
 use crate::{
     bindings::wharf::http::client,
     call::{Body, Bound, CallState, Outbound, Reply, Sign},
+    hook::with_defaults,
     scrub::Scrubber,
 };
 
@@ -44,9 +45,28 @@ const TIMEOUT_MS: u32 = 10_000;
 
 /// Headers that the host sets itself, that would change what a rule has checked, or that would hide a secret's echo.
 const RESERVED: [&str; 22] = [
-    "host", "content-length", "content-type", "content-encoding", "accept-encoding", "connection", "keep-alive", "te", "trailer",
-    "transfer-encoding", "upgrade", "expect", "range", "proxy-connection", "proxy-authorization", "x-http-method",
-    "x-http-method-override", "x-method-override", "x-original-url", "x-rewrite-url", "x-original-host", "x-forwarded-host",
+    "host",
+    "content-length",
+    "content-type",
+    "content-encoding",
+    "accept-encoding",
+    "connection",
+    "keep-alive",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "expect",
+    "range",
+    "proxy-connection",
+    "proxy-authorization",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-original-url",
+    "x-rewrite-url",
+    "x-original-host",
+    "x-forwarded-host",
 ];
 
 /// Sends what plugins build.
@@ -105,8 +125,8 @@ impl CallState {
     /// Settings that stand in for `{name}` in rules.
     fn rule_settings(&self) -> Value {
         match &self.bound {
-            Bound::Zone(binding) => binding.zone.settings.clone(),
-            Bound::Hook(binding) => binding.settings.clone(),
+            Bound::Zone(binding) => with_defaults(&self.caller.manifest, &binding.zone.settings),
+            Bound::Hook(binding) => with_defaults(&self.caller.manifest, &binding.settings),
             Bound::Nothing | Bound::Operation(_) | Bound::Server(_) => Value::Null,
         }
     }
@@ -118,7 +138,10 @@ impl CallState {
         }
         self.meter.requests = self.meter.requests.saturating_add(1);
         if self.meter.requests > REQUESTS {
-            return Err(Fault::refused("budget", format!("a call may make {REQUESTS} requests: return a partial result before")));
+            return Err(Fault::refused(
+                "budget",
+                format!("a call may make {REQUESTS} requests: return a partial result before"),
+            ));
         }
         let timeout_ms = outbound.timeout_ms.unwrap_or(TIMEOUT_MS).min(self.left_ms());
         if timeout_ms == 0 {
@@ -156,7 +179,10 @@ impl CallState {
     async fn check_slots(&mut self, outbound: &Outbound) -> Result<Values, Fault> {
         let manifest = std::sync::Arc::clone(&self.caller.manifest);
         let position = |slot: &str, at: &str| {
-            Fault::refused("secret-position", format!("the manifest does not allow the secret `{slot}` {at}: nothing was sent"))
+            Fault::refused(
+                "secret-position",
+                format!("the manifest does not allow the secret `{slot}` {at}: nothing was sent"),
+            )
         };
         let declared = |slot: &str, at: &str, allows: &dyn Fn(&Position) -> bool| match manifest.slot(slot) {
             None => Err(Fault::refused("unknown-slot", format!("the manifest declares no secret `{slot}`"))),
@@ -197,7 +223,11 @@ impl CallState {
                         return Err(position(slot, "in the name of a field"));
                     }
                     for slot in slots::named(value) {
-                        declared(slot, &format!("in the field `{name}`"), &|p| matches!(p, Position::Form(f) if f == name))?;
+                        declared(
+                            slot,
+                            &format!("in the field `{name}`"),
+                            &|p| matches!(p, Position::Form(f) if f == name),
+                        )?;
                         wanted.insert(slot.to_owned());
                     }
                 }
@@ -205,16 +235,17 @@ impl CallState {
         }
         for Sign { slot, scheme, header, .. } in &outbound.signs {
             let at = format!("for a `{scheme}` signature in the header `{header}`");
-            let allows = |p: &Position| {
-                matches!(p, Position::Sign { scheme: s, header: h } if s == scheme && h.eq_ignore_ascii_case(header))
-            };
+            let allows = |p: &Position| matches!(p, Position::Sign { scheme: s, header: h } if s == scheme && h.eq_ignore_ascii_case(header));
             declared(slot, &at, &allows)?;
             wanted.insert(slot.clone());
         }
         let mut values = Values::new();
         for slot in wanted {
             let Some(secret) = stored.iter().find(|s| s.owned && s.slot == slot) else {
-                return Err(Fault::refused("unknown-slot", format!("no value is stored for the secret `{slot}`: enter it")));
+                return Err(Fault::refused(
+                    "unknown-slot",
+                    format!("no value is stored for the secret `{slot}`: enter it"),
+                ));
             };
             let text = std::str::from_utf8(&secret.value)
                 .map_err(|_| Fault::refused("malformed", format!("the secret `{slot}` is not text: enter it again")))?;
@@ -231,21 +262,22 @@ impl CallState {
             let text = format!("{origin} is not https: grant that origin to the plugin, or use https");
             return Err(Fault::refused("rule", text));
         }
-        let found: Vec<IpAddr> = match url.host() {
-            Some(Host::Ipv4(v4)) => vec![v4.into()],
-            Some(Host::Ipv6(v6)) => vec![v6.into()],
-            Some(Host::Domain(name)) => self.lender.sender.resolver.lookup(name).await.map_err(|error| {
-                Fault::refused("resolve", format!("the name `{name}` can't be resolved: {error}"))
-            })?,
-            None => return Err(Fault::refused("malformed", "the URL has no host")),
-        };
+        let found: Vec<IpAddr> =
+            match url.host() {
+                Some(Host::Ipv4(v4)) => vec![v4.into()],
+                Some(Host::Ipv6(v6)) => vec![v6.into()],
+                Some(Host::Domain(name)) => self.lender.sender.resolver.lookup(name).await.map_err(|error| {
+                    Fault::refused("resolve", format!("the name `{name}` can't be resolved: {error}"))
+                })?,
+                None => return Err(Fault::refused("malformed", "the URL has no host")),
+            };
         if found.is_empty() {
             return Err(Fault::refused("resolve", format!("the name in {origin} has no address")));
         }
-        if !granted
-            && let Some((ip, why)) = found.iter().find_map(|ip| address::refused(*ip).map(|why| (ip, why)))
-        {
-            let text = format!("{origin} is at {ip} ({why}), which plugins may not reach: grant that origin to the plugin if it is meant");
+        if !granted && let Some((ip, why)) = found.iter().find_map(|ip| address::refused(*ip).map(|why| (ip, why))) {
+            let text = format!(
+                "{origin} is at {ip} ({why}), which plugins may not reach: grant that origin to the plugin if it is meant"
+            );
             return Err(Fault::refused("address-refused", text));
         }
         let port = url.port_or_known_default().unwrap_or(443);
@@ -254,14 +286,20 @@ impl CallState {
 
     fn headers(&self, outbound: &Outbound, values: &Values) -> Result<HeaderMap, Fault> {
         let name = |text: &str| {
-            HeaderName::from_bytes(text.as_bytes()).map_err(|_| Fault::refused("malformed", format!("`{text}` is no name of a header")))
+            HeaderName::from_bytes(text.as_bytes())
+                .map_err(|_| Fault::refused("malformed", format!("`{text}` is no name of a header")))
         };
-        let bad = |text: &str| Fault::refused("malformed", format!("the value of the header `{text}` has a character that is not allowed"));
+        let bad = |text: &str| {
+            Fault::refused("malformed", format!("the value of the header `{text}` has a character that is not allowed"))
+        };
         let mut map = HeaderMap::new();
         for (key, value) in &outbound.headers {
             let parsed = name(key)?;
             if RESERVED.contains(&parsed.as_str()) {
-                return Err(Fault::refused("malformed", format!("the header `{key}` is set by the host: leave it out")));
+                return Err(Fault::refused(
+                    "malformed",
+                    format!("the header `{key}` is set by the host: leave it out"),
+                ));
             }
             let mut filled = HeaderValue::from_bytes(slots::fill(value, values).as_bytes()).map_err(|_| bad(key))?;
             filled.set_sensitive(slots::named(value).next().is_some());
@@ -269,7 +307,8 @@ impl CallState {
         }
         for Sign { slot, scheme, header, payload } in &outbound.signs {
             let secret = values.get(slot).map(|v| v.as_str()).unwrap_or_default();
-            let signature = sign::sign(scheme, secret, payload).map_err(|e| Fault::refused("malformed", e.to_string()))?;
+            let signature =
+                sign::sign(scheme, secret, payload).map_err(|e| Fault::refused("malformed", e.to_string()))?;
             map.insert(name(header)?, HeaderValue::from_str(&signature).map_err(|_| bad(header))?);
         }
         let content_type = match &outbound.body {
@@ -299,7 +338,10 @@ fn target(outbound: &Outbound) -> Result<Url, Fault> {
     let pairs = |list: &[(String, String)]| list.iter().map(|(k, v)| k.len() + v.len()).sum::<usize>();
     let head = outbound.url.len() + pairs(&outbound.query) + pairs(&outbound.headers);
     if head > HEAD_BYTES {
-        return Err(Fault::refused("too-large", format!("URL, query and headers have more than {HEAD_BYTES} bytes together")));
+        return Err(Fault::refused(
+            "too-large",
+            format!("URL, query and headers have more than {HEAD_BYTES} bytes together"),
+        ));
     }
     let size = match &outbound.body {
         Body::None => 0,
@@ -307,7 +349,10 @@ fn target(outbound: &Outbound) -> Result<Url, Fault> {
         Body::Form(fields) => pairs(fields),
     };
     if size > REQUEST_BYTES {
-        return Err(Fault::refused("too-large", format!("a body has at most {REQUEST_BYTES} bytes, this one has {size}")));
+        return Err(Fault::refused(
+            "too-large",
+            format!("a body has at most {REQUEST_BYTES} bytes, this one has {size}"),
+        ));
     }
     let malformed = |why: &str| Fault::refused("malformed", format!("the URL {why}"));
     let mut url = Url::parse(&outbound.url).map_err(|e| malformed(&format!("can't be read: {e}")))?;
@@ -355,7 +400,9 @@ fn body(body: &Body, values: &Values) -> Result<Bytes, Fault> {
 
 fn scrubbed(answer: Answer, scrubber: &Scrubber) -> Result<Reply, Fault> {
     let encoded = answer.headers.iter().any(|(name, value)| {
-        name.eq_ignore_ascii_case("content-encoding") && !value.trim().eq_ignore_ascii_case("identity") && !value.trim().is_empty()
+        name.eq_ignore_ascii_case("content-encoding")
+            && !value.trim().eq_ignore_ascii_case("identity")
+            && !value.trim().is_empty()
     });
     if encoded {
         let message = "the answer is compressed, which was not asked for: switch that off at the peer".to_owned();
@@ -388,11 +435,21 @@ impl client::HostOutbound for CallState {
         Ok(())
     }
 
-    async fn body_text(&mut self, this: Resource<Outbound>, content_type: String, text: String) -> wasmtime::Result<()> {
+    async fn body_text(
+        &mut self,
+        this: Resource<Outbound>,
+        content_type: String,
+        text: String,
+    ) -> wasmtime::Result<()> {
         self.body_bytes(this, content_type, text.into_bytes()).await
     }
 
-    async fn body_bytes(&mut self, this: Resource<Outbound>, content_type: String, data: Vec<u8>) -> wasmtime::Result<()> {
+    async fn body_bytes(
+        &mut self,
+        this: Resource<Outbound>,
+        content_type: String,
+        data: Vec<u8>,
+    ) -> wasmtime::Result<()> {
         self.charge(content_type.len() + data.len());
         self.table.get_mut(&this)?.body = Body::Bytes { content_type, data };
         Ok(())

@@ -36,6 +36,14 @@ impl CallState {
     }
 }
 
+/// Whether the service has room for this key after everything that was said in this step.
+fn keeps_room(binding: &OperationBinding, key: &str) -> bool {
+    let said = &binding.facts;
+    let kept = binding.run.service.facts.keys().filter(|k| !said.contains_key(*k));
+    let set = said.iter().filter(|(_, value)| value.is_some()).map(|(k, _)| k);
+    kept.chain(set).filter(|k| *k != key).count() < FACTS
+}
+
 impl protocol::Host for CallState {}
 impl operations::Host for CallState {}
 
@@ -92,8 +100,8 @@ impl operations::HostOperation for CallState {
     async fn set_fact(&mut self, _: Resource<OperationHandle>, key: String, value: Option<String>) -> wasmtime::Result<()> {
         let too_long = value.as_ref().is_some_and(|v| v.len() > FACT_VALUE_BYTES);
         let binding = self.operation_mut()?;
-        let known = binding.run.service.facts.len() + binding.facts.len();
-        if key.is_empty() || key.len() > FACT_KEY_BYTES || too_long || known >= FACTS * 2 {
+        let full = value.is_some() && !keeps_room(binding, &key);
+        if key.is_empty() || key.len() > FACT_KEY_BYTES || too_long || full {
             // No way to answer: the call ends, and says why.
             return Err(wasmtime::Error::msg(format!(
                 "set-fact `{}`: a key has 1 to {FACT_KEY_BYTES} bytes, a value at most {FACT_VALUE_BYTES}, a service {FACTS} keys",

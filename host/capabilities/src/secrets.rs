@@ -39,11 +39,17 @@ const WRAPPED: usize = 32 + 16;
 /// Why a secret or a key can't be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SecretError {
-    #[error("the secret was sealed with another master key, or its row was changed: restore the key file, or enter the secret again")]
+    #[error(
+        "the secret was sealed with another master key, or its row was changed: restore the key file, or enter the secret again"
+    )]
     Unreadable,
-    #[error("the secret was sealed with version {0} of the master key, which is not in the key file: restore that line")]
+    #[error(
+        "the secret was sealed with version {0} of the master key, which is not in the key file: restore that line"
+    )]
     NoKey(u8),
-    #[error("a master key must have 32 bytes, written as 64 hex digits; after a change of key a line for each, `1:` and `2:` in front")]
+    #[error(
+        "a master key must have 32 bytes, written as 64 hex digits; after a change of key a line for each, `1:` and `2:` in front"
+    )]
     BadKey,
     #[error("the key file {path} can't be used: {why}")]
     File { path: String, why: String },
@@ -98,7 +104,8 @@ impl Keyring {
 
     /// Makes a key and a file for it, mode 0400. A file that stands there is left alone and is an error.
     pub fn create(path: &Path) -> Result<Self, SecretError> {
-        let failed = |error: std::io::Error| SecretError::File { path: path.display().to_string(), why: error.to_string() };
+        let failed =
+            |error: std::io::Error| SecretError::File { path: path.display().to_string(), why: error.to_string() };
         let text = Self::generate_key();
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o400).open(path).map_err(failed)?;
         file.write_all(format!("{}\n", *text).as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
@@ -142,7 +149,9 @@ impl Keyring {
 
     /// 16 hex digits that tell two values apart and say nothing else. They change with the master key.
     pub fn fingerprint(&self, owner: &str, slot: &str, value: &[u8]) -> String {
-        let Ok(mut mac) = <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(self.newest.as_slice()) else { return String::new() };
+        let Ok(mut mac) = <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(self.newest.as_slice()) else {
+            return String::new();
+        };
         // Lengths keep owner, slot and value apart; the first word keeps this use of the key apart from others.
         for part in [b"fingerprint".as_slice(), owner.as_bytes(), slot.as_bytes(), value] {
             mac.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
@@ -228,7 +237,8 @@ impl CallState {
         for (owner, owned) in self.secret_owners() {
             for slot in books.secret_slots(&owner).await.map_err(|e| e.to_string())? {
                 let Some(sealed) = books.secret(&owner, &slot).await.map_err(|e| e.to_string())? else { continue };
-                let value = keyring.open(&owner, &slot, &sealed).map_err(|e| format!("the secret `{slot}` of {owner}: {e}"))?;
+                let value =
+                    keyring.open(&owner, &slot, &sealed).map_err(|e| format!("the secret `{slot}` of {owner}: {e}"))?;
                 known.push(Known { slot, value, owned });
             }
         }
@@ -324,7 +334,11 @@ mod tests {
         let print = keyring.fingerprint("o", "s", b"v");
         assert_eq!(print.len(), 16);
         assert_eq!(print, keyring.fingerprint("o", "s", b"v"));
-        for other in [keyring.fingerprint("o", "s", b"w"), keyring.fingerprint("os", "", b"v"), Keyring::new([8; 32]).fingerprint("o", "s", b"v")] {
+        for other in [
+            keyring.fingerprint("o", "s", b"w"),
+            keyring.fingerprint("os", "", b"v"),
+            Keyring::new([8; 32]).fingerprint("o", "s", b"v"),
+        ] {
             assert_ne!(print, other);
         }
     }

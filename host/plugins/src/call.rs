@@ -229,20 +229,17 @@ fn explain(error: &wasmtime::Error, data: &mut StoreData) -> (Cause, String) {
     (Cause::Trap, format!("{}{frames}", text::cut(&chain.join(": "), 1024)))
 }
 
+/// The innermost functions. wasmtime demangles names only where it prints a whole backtrace (`0: 0x1f - module!name`).
 fn frames(backtrace: &WasmBacktrace) -> String {
-    let names: Vec<_> = backtrace
-        .frames()
-        .iter()
-        .filter_map(|f| f.func_name())
+    let printed = backtrace.to_string();
+    let names: Vec<_> = printed
+        .lines()
+        .filter_map(|line| line.split_once('!'))
+        .map(|(_, name)| text::cut(name.split("::h").next().unwrap_or(name), 120))
+        .filter(|name| !name.starts_with('<') || name.contains("::"))
         .take(4)
-        .map(|name| text::cut(&without_hash(name), 120))
         .collect();
     if names.is_empty() { String::new() } else { format!(" (in {})", names.join(" < ")) }
-}
-
-/// Names as the compiler wrote them are readable enough; hashes at their end are not.
-fn without_hash(name: &str) -> String {
-    name.split("::h").next().unwrap_or(name).to_owned()
 }
 
 /// What the plugin said last before it failed: a panic's text arrives as a log line, Python's on stderr.

@@ -70,8 +70,9 @@ impl Cache {
             )));
         }
         if found.mode() & 0o077 != 0 {
-            fs::set_permissions(&dir, Permissions::from_mode(0o700))
-                .map_err(|e| fail(format!("is open to other users and can't be closed to them ({e}): set its mode to 0700")))?;
+            fs::set_permissions(&dir, Permissions::from_mode(0o700)).map_err(|e| {
+                fail(format!("is open to other users and can't be closed to them ({e}): set its mode to 0700"))
+            })?;
         }
         Ok(Self { compatibility: engine::compatibility(engine), dir, owner })
     }
@@ -227,13 +228,17 @@ fn run_child(exe: &Path, limits: CompileLimits, input: &Path, output: &Path) -> 
 
 fn child_problem(status: Option<ExitStatus>, said: &str, limits: CompileLimits) -> String {
     let time = format!("it took more than {} seconds: simplify it, or raise `compile.seconds`", limits.seconds);
-    let memory = format!("it took more than {} MiB of memory: simplify it, or raise `compile.memory_mib`", limits.memory_mib);
+    let memory =
+        format!("it took more than {} MiB of memory: simplify it, or raise `compile.memory_mib`", limits.memory_mib);
     let Some(status) = status else { return time };
     let out_of_memory = said.contains("memory allocation of") || said.contains("Cannot allocate memory");
     match status.signal() {
         Some(SIGXCPU) => time,
         Some(SIGXFSZ) => {
-            format!("its machine code has more than {} MiB: simplify it, or raise `compile.output_mib`", limits.output_mib)
+            format!(
+                "its machine code has more than {} MiB: simplify it, or raise `compile.output_mib`",
+                limits.output_mib
+            )
         }
         Some(SIGKILL) => "the compiler was killed, perhaps for want of memory on this machine: try again".to_owned(),
         Some(SIGABRT | SIGSEGV) | None if out_of_memory => memory,
@@ -241,7 +246,10 @@ fn child_problem(status: Option<ExitStatus>, said: &str, limits: CompileLimits) 
         Some(SIGABRT | SIGSEGV) if said.is_empty() => memory,
         Some(signal) => format!("the compiler ended with signal {signal}: {}", text::cut(said, text::MESSAGE)),
         None if said.contains("File too large") => {
-            format!("its machine code has more than {} MiB: simplify it, or raise `compile.output_mib`", limits.output_mib)
+            format!(
+                "its machine code has more than {} MiB: simplify it, or raise `compile.output_mib`",
+                limits.output_mib
+            )
         }
         None => text::cut(said, text::MESSAGE),
     }

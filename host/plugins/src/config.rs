@@ -3,11 +3,7 @@
 //! Every number has a default with its reason and can be set; none can be set to something that can't work (zero slots, a
 //! plugin's limit above the pool's).
 
-use std::{
-    num::NonZeroU32,
-    path::PathBuf,
-    time::Duration,
-};
+use std::{num::NonZeroU32, path::PathBuf, time::Duration};
 
 /// Bytes in a MiB.
 pub const MIB: u64 = 1024 * 1024;
@@ -136,7 +132,6 @@ impl RuntimeConfig {
         Duration::from_millis(u64::from(wanted.unwrap_or(self.call_ms).clamp(1, self.call_ceiling_ms)))
     }
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -97,7 +97,8 @@ fn exports_of(world: World) -> (&'static str, &'static [&'static str]) {
 /// Version of every exported interface that this host calls.
 const EXPORTED: Version = Version::new(0, 1, 0);
 /// The WASI that is linked, to an empty context.
-const WASI_PACKAGES: [&str; 6] = ["wasi:cli", "wasi:clocks", "wasi:filesystem", "wasi:io", "wasi:random", "wasi:sockets"];
+const WASI_PACKAGES: [&str; 6] =
+    ["wasi:cli", "wasi:clocks", "wasi:filesystem", "wasi:io", "wasi:random", "wasi:sockets"];
 
 /// Whether two versions are of one track: what the second built on works with the first, as far as it has it.
 fn same_track(a: &Version, b: &Version) -> bool {
@@ -172,9 +173,9 @@ pub(crate) fn exports(exports: &[Name], interface: &str) -> bool {
 fn export_problem(export: &Name) -> Option<String> {
     match &export.version {
         Some(version) if same_track(version, &EXPORTED) => None,
-        Some(version) if *version > EXPORTED => {
-            Some(format!("it speaks {export}, this host {EXPORTED}: upgrade the host, or build the plugin for {EXPORTED}"))
-        }
+        Some(version) if *version > EXPORTED => Some(format!(
+            "it speaks {export}, this host {EXPORTED}: upgrade the host, or build the plugin for {EXPORTED}"
+        )),
         Some(_) => Some(format!("it speaks {export}, this host {EXPORTED}: build the plugin for {EXPORTED}")),
         None => Some(format!("it exports `{export}` without a version: build it with the contract's `wit/`")),
     }
@@ -273,7 +274,8 @@ mod tests {
 
     #[test]
     fn what_the_table_offers_with_functions_is_what_is_linked() {
-        let linked: BTreeSet<_> = wharf_capabilities::OFFERED.iter().map(|(n, v)| Name::parse(&format!("{n}@{v}"))).collect();
+        let linked: BTreeSet<_> =
+            wharf_capabilities::OFFERED.iter().map(|(n, v)| Name::parse(&format!("{n}@{v}"))).collect();
         let offered: BTreeSet<_> = OFFERED
             .iter()
             .filter(|o| o.needs != Needs::Nothing)
@@ -304,9 +306,10 @@ mod tests {
         let lives = manifest(serde_json::json!({"wharf:http/client": "0.1.0"}));
         assert_eq!(problems(&lives, &newer, &names(&[GOOD])), Vec::<String>::new());
         let needs = manifest(serde_json::json!({"wharf:http/client": "0.1.7"}));
-        assert_eq!(problems(&needs, &newer, &names(&[GOOD])), [
-            "it needs wharf:http/client@0.1.7, this host has 0.1.0: upgrade the host"
-        ]);
+        assert_eq!(
+            problems(&needs, &newer, &names(&[GOOD])),
+            ["it needs wharf:http/client@0.1.7, this host has 0.1.0: upgrade the host"]
+        );
     }
 
     #[test]

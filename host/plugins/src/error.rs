@@ -17,11 +17,15 @@ pub enum RuntimeError {
 /// A plugin was not installed. Nothing has changed.
 #[derive(Debug, thiserror::Error)]
 pub enum InstallError {
-    #[error("the file has {size}, and {limit} are the most that a plugin may have: build it without debug information, or raise `component_bytes`")]
+    #[error(
+        "the file has {size}, and {limit} are the most that a plugin may have: build it without debug information, or raise `component_bytes`"
+    )]
     TooLarge { size: String, limit: String },
     #[error("the file is not WebAssembly: it must begin with the bytes 00 61 73 6d")]
     NotWasm,
-    #[error("the file is a core module, not a component: make one of it with `wasm-tools component new`, or build it with `cargo xtask plugins`")]
+    #[error(
+        "the file is a core module, not a component: make one of it with `wasm-tools component new`, or build it with `cargo xtask plugins`"
+    )]
     CoreModule,
     #[error("the file ends after {size} bytes in the middle of a section, so it was truncated: upload it again")]
     Truncated { size: u64 },
@@ -29,9 +33,13 @@ pub enum InstallError {
     Malformed(String),
     #[error("the component has {0}: simplify it")]
     TooComplex(String),
-    #[error("the component has no manifest: append it as the custom section `wharf:manifest` (`cargo xtask plugins` does)")]
+    #[error(
+        "the component has no manifest: append it as the custom section `wharf:manifest` (`cargo xtask plugins` does)"
+    )]
     NoManifest,
-    #[error("the component has two manifests at its top level, and it can't be told which one counts: build it again from the unsigned component")]
+    #[error(
+        "the component has two manifests at its top level, and it can't be told which one counts: build it again from the unsigned component"
+    )]
     SecondManifest,
     #[error(transparent)]
     Manifest(#[from] ManifestError),

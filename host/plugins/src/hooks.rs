@@ -29,11 +29,7 @@ impl Runtime {
     ///
     /// # Errors
     /// The plugin gave no answer.
-    pub async fn tell(
-        &self,
-        plugin: &str,
-        binding: HookBinding,
-    ) -> Result<CallReport<Result<(), Failure>>, CallError> {
+    pub async fn tell(&self, plugin: &str, binding: HookBinding) -> Result<CallReport<Result<(), Failure>>, CallError> {
         let callee = self.current(plugin).await?;
         let job: Job<Result<(), Failure>> = Box::new(|store, instance, exports| {
             Box::pin(async move {
@@ -152,7 +148,8 @@ impl Runtime {
             return Err(refuse("its answer has more than 1 MiB"));
         }
         let plain = |c: char| c.is_ascii_graphic() || c == ' ';
-        if answer.content_type.is_empty() || answer.content_type.len() > 200 || !answer.content_type.chars().all(plain) {
+        if answer.content_type.is_empty() || answer.content_type.len() > 200 || !answer.content_type.chars().all(plain)
+        {
             return Err(refuse("its content type is empty, too long or holds characters that no header may hold"));
         }
         Ok(PanelAnswer { content_type: answer.content_type, body: answer.body })

@@ -127,9 +127,8 @@ impl Plugin {
     }
 
     pub(crate) fn not_enabled(&self) -> Option<CallError> {
-        (!self.rollout.enabled).then(|| {
-            gone(format!("the plugin `{}` is switched off by an admin: switch it on to go on", self.id))
-        })
+        (!self.rollout.enabled)
+            .then(|| gone(format!("the plugin `{}` is switched off by an admin: switch it on to go on", self.id)))
     }
 
     pub(crate) fn no_state(&self, state_version: u32) -> CallError {

@@ -207,9 +207,8 @@ fn collect_owners(schema: &Value, path: &mut Vec<String>, owners: &mut Vec<Optio
     }
     for (name, property) in properties(schema) {
         path.push(name.clone());
-        let text = |key: &str| {
-            property.get("x-option").and_then(|o| o.get(key)).and_then(Value::as_str).map(str::to_owned)
-        };
+        let text =
+            |key: &str| property.get("x-option").and_then(|o| o.get(key)).and_then(Value::as_str).map(str::to_owned);
         if let Some(option) = text("name") {
             owners.push(OptionOwner {
                 name: option,

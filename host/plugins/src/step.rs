@@ -185,7 +185,9 @@ impl Checks {
             protocol::Outcome::Stuck(_) => "stuck",
         };
         if submitted {
-            return Err(bad_answer(format!("the step submitted a write, but answered `{what}`: the write was dropped")));
+            return Err(bad_answer(format!(
+                "the step submitted a write, but answered `{what}`: the write was dropped"
+            )));
         }
         match outcome {
             protocol::Outcome::Submitted => Ok(Outcome::Submitted),
@@ -282,9 +284,7 @@ mod tests {
 
     #[test]
     fn a_state_left_out_repeated_or_unknown_is_refused_by_name() {
-        for (states, name) in
-            [(&["c"][..], "`c`"), (&["b", "b"], "`b`"), (&["b", "x"], "`x`"), (&["a"], "`a`")]
-        {
+        for (states, name) in [(&["c"][..], "`c`"), (&["b", "b"], "`b`"), (&["b", "x"], "`x`"), (&["a"], "`a`")] {
             let text = refused(reached(states), false);
             assert!(text.contains(name), "{text}");
         }

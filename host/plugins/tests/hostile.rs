@@ -72,11 +72,8 @@ async fn an_endless_loop_at_the_start_is_found_before_it_is_rolled_out() {
     let lab = Lab::with(|config| config.call_ms = 300).await;
     lab.install(good("good", "1.0.0")).await;
     let fields = "(func $begin (loop $again (br $again))) (start $begin)";
-    let error = lab
-        .runtime
-        .install(bad("bad", ANSWER, fields), "tester", wharf_plugins::GrantRequest::Keep)
-        .await
-        .unwrap_err();
+    let error =
+        lab.runtime.install(bad("bad", ANSWER, fields), "tester", wharf_plugins::GrantRequest::Keep).await.unwrap_err();
     assert_eq!(error.code(), "warm");
     assert!(error.to_string().contains("300 ms"), "{error}");
     assert!(lab.runtime.manifest("bad").is_none());
@@ -108,7 +105,8 @@ async fn a_memory_bomb_over_several_memories_is_stopped_at_the_sum_and_gives_it_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_table_that_grows_for_ever_is_stopped() {
-    let body = "(loop $more (br_if $more (i32.ne (table.grow (ref.null func) (i32.const 1000)) (i32.const -1)))) unreachable";
+    let body =
+        "(loop $more (br_if $more (i32.ne (table.grow (ref.null func) (i32.const 1000)) (i32.const -1)))) unreachable";
     let error = beside_a_good_one(body, "(table 1 funcref)").await;
     assert_eq!(error.cause, Cause::Limit, "{}", error.text);
     assert!(error.text.contains("elements"), "{}", error.text);
@@ -271,7 +269,8 @@ async fn a_flood_of_handles_is_stopped() {
 
 #[tokio::test]
 async fn a_plugin_with_wasi_finds_it_empty() {
-    let wasi = "package wasi:cli@0.2.3; interface environment { get-environment: func() -> list<tuple<string, string>>; }";
+    let wasi =
+        "package wasi:cli@0.2.3; interface environment { get-environment: func() -> list<tuple<string, string>>; }";
     let world = "package test:wasi; world nosy { include wharf:worlds/panel-adapter@0.1.0; import wasi:cli/environment@0.2.3; }";
     let import = r#"(import "wasi:cli/environment@0.2.3" "get-environment" (func $env (param i32)))"#;
     // The number of variables, as one digit.

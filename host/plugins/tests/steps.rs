@@ -97,7 +97,10 @@ async fn a_plan_check_without_the_export_finds_nothing() {
 #[tokio::test]
 async fn a_hook_is_told_and_one_without_the_export_is_not_asked() {
     let lab = Lab::new().await;
-    let component = signed(hook("", "(call $done (local.get 0)) (i32.const 1024)"), &hook_manifest("teller", &["wharf:hook/events"]));
+    let component = signed(
+        hook("", "(call $done (local.get 0)) (i32.const 1024)"),
+        &hook_manifest("teller", &["wharf:hook/events"]),
+    );
     lab.install(component).await;
     assert_eq!(lab.runtime.tell("teller", binding()).await.unwrap().answer, Ok(()));
     assert!(lab.runtime.ask("teller", binding()).await.unwrap().answer.is_none());

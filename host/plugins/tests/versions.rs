@@ -138,7 +138,8 @@ async fn grants_of_admins_survive_an_upgrade() {
     lab.lender.books.put_object(ObjectKind::Grant, "good", body, None, None, 0).await.unwrap();
     lab.install(good("good", "2.0.0")).await;
     let grant: Grant =
-        serde_json::from_value(lab.lender.books.object(ObjectKind::Grant, "good").await.unwrap().unwrap().body).unwrap();
+        serde_json::from_value(lab.lender.books.object(ObjectKind::Grant, "good").await.unwrap().unwrap().body)
+            .unwrap();
     assert!(grant.private_origins.contains("http://10.0.0.1:8081"));
 }
 

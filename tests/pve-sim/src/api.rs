@@ -20,7 +20,8 @@ pub(crate) struct Ctx {
     pub token: String,
 }
 
-pub(crate) const NOT_IN_SCHEMA: &str = "property is not defined in schema and the schema does not allow additional properties";
+pub(crate) const NOT_IN_SCHEMA: &str =
+    "property is not defined in schema and the schema does not allow additional properties";
 
 impl Ctx {
     pub fn get(&self, key: &str) -> Option<&str> {
@@ -52,7 +53,9 @@ impl Ctx {
         let text = self.must(key)?;
         match text.parse::<u32>() {
             Ok(n) if (100..=999_999_999).contains(&n) => Ok(n),
-            Ok(_) => Err(ApiError::param(key, "value must have a minimum value of 100 and a maximum value of 999999999")),
+            Ok(_) => {
+                Err(ApiError::param(key, "value must have a minimum value of 100 and a maximum value of 999999999"))
+            }
             Err(_) => Err(ApiError::param(key, "invalid format - value does not look like a valid VM ID")),
         }
     }
@@ -132,9 +135,8 @@ pub(crate) async fn dispatch(cx: &Ctx) -> Result<Value, ApiError> {
         ("GET", ["nodes", node, "qemu"]) => cluster::vms(cx, node),
         (_, ["nodes", node, "qemu", id, rest @ ..]) => {
             let vmid = id.parse::<u32>().ok().filter(|n| (100..=999_999_999).contains(n));
-            let vmid = vmid.ok_or_else(|| {
-                ApiError::param("vmid", "invalid format - value does not look like a valid VM ID")
-            })?;
+            let vmid =
+                vmid.ok_or_else(|| ApiError::param("vmid", "invalid format - value does not look like a valid VM ID"))?;
             vm_call(cx, node, vmid, method, rest).await
         }
         _ => Err(unknown(cx)),

@@ -36,13 +36,31 @@ fn stamp(unix: u64) -> String {
 /// `POST /nodes/{node}/vzdump`.
 pub(crate) fn vzdump(cx: &Ctx, node: &str) -> Result<Value, ApiError> {
     cx.only(&[
-        "vmid", "storage", "mode", "compress", "remove", "notes-template", "protected", "bwlimit", "zstd",
-        "notification-mode", "prune-backups", "mailnotification", "mailto", "lockwait", "ionice", "quiet",
+        "vmid",
+        "storage",
+        "mode",
+        "compress",
+        "remove",
+        "notes-template",
+        "protected",
+        "bwlimit",
+        "zstd",
+        "notification-mode",
+        "prune-backups",
+        "mailnotification",
+        "mailto",
+        "lockwait",
+        "ionice",
+        "quiet",
     ])?;
     let vmid = cx.vmid_param("vmid")?;
-    for (k, list) in [("mode", &["snapshot", "suspend", "stop"][..]), ("compress", &["0", "1", "gzip", "lzo", "zstd"])] {
+    for (k, list) in [("mode", &["snapshot", "suspend", "stop"][..]), ("compress", &["0", "1", "gzip", "lzo", "zstd"])]
+    {
         if let Some(v) = cx.get(k).filter(|v| !list.contains(v)) {
-            return Err(ApiError::param(k, format!("value '{v}' does not have a value in the enumeration '{}'", list.join(", "))));
+            return Err(ApiError::param(
+                k,
+                format!("value '{v}' does not have a value in the enumeration '{}'", list.join(", ")),
+            ));
         }
     }
     if cx.get("bwlimit").is_some() {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::api::Ctx;
 use crate::error::ApiError;
-use crate::props::{Drive, Props, is_drive, is_unused, index_of, print_size, random_uuid, with_new_mac};
+use crate::props::{Drive, Props, index_of, is_drive, is_unused, print_size, random_uuid, with_new_mac};
 use crate::sim::Counted;
 use crate::state::Vm;
 use crate::tasks::Worker;
@@ -42,7 +42,10 @@ pub(crate) fn clone(cx: &Ctx, node: &str, vmid: u32) -> Result<Value, ApiError> 
     cx.only(&["newid", "name", "description", "pool", "snapname", "storage", "format", "full", "target", "bwlimit"])?;
     let new = cx.vmid_param("newid")?;
     if let Some(f) = cx.get("format").filter(|f| !["raw", "qcow2", "vmdk"].contains(f)) {
-        return Err(ApiError::param("format", format!("value '{f}' does not have a value in the enumeration 'raw, qcow2, vmdk'")));
+        return Err(ApiError::param(
+            "format",
+            format!("value '{f}' does not have a value in the enumeration 'raw, qcow2, vmdk'"),
+        ));
     }
     cx.need_vm(vmid, "VM.Clone")?;
     cx.need_vm(new, "VM.Allocate")?;
@@ -62,9 +65,8 @@ pub(crate) fn clone(cx: &Ctx, node: &str, vmid: u32) -> Result<Value, ApiError> 
 }
 
 fn check(j: &Job) -> Result<Plan, ApiError> {
-    let drives: Vec<(String, String)> = j.cx.with(|st| {
-        st.vm(&j.node, j.source).map(|vm| vm.drives().map(|(k, d)| (k.to_owned(), d.file)).collect())
-    })?;
+    let drives: Vec<(String, String)> =
+        j.cx.with(|st| st.vm(&j.node, j.source).map(|vm| vm.drives().map(|(k, d)| (k.to_owned(), d.file)).collect()))?;
     for (_, file) in &drives {
         if let Some((storage, _)) = file.split_once(':') {
             let storage = j.storage.as_deref().unwrap_or(storage);
@@ -121,7 +123,8 @@ fn check(j: &Job) -> Result<Plan, ApiError> {
             if index_of(k, "net").is_some() {
                 plan.config.insert(k.clone(), with_new_mac(v, &mut st.rng));
             } else if is_drive(k) {
-                let d = Drive::parse(v).ok_or_else(|| ApiError::die(format!("unable to parse drive options for '{k}'")))?;
+                let d =
+                    Drive::parse(v).ok_or_else(|| ApiError::die(format!("unable to parse drive options for '{k}'")))?;
                 if d.is_cdrom() && !d.is_cloudinit() {
                     plan.config.insert(k.clone(), v.clone());
                     continue;

@@ -49,7 +49,8 @@ fn node_line(cx: &Ctx, name: &str, resource: bool) -> Value {
 
 fn fingerprint(name: &str) -> String {
     let digest = crate::state::digest_of(&name) + &crate::state::digest_of(&(name, 1));
-    let bytes: Vec<String> = digest.as_bytes().chunks(2).take(32).map(|c| String::from_utf8_lossy(c).to_uppercase()).collect();
+    let bytes: Vec<String> =
+        digest.as_bytes().chunks(2).take(32).map(|c| String::from_utf8_lossy(c).to_uppercase()).collect();
     bytes.join(":")
 }
 
@@ -104,7 +105,8 @@ pub(crate) fn next_id(cx: &Ctx) -> Result<Value, ApiError> {
         });
     }
     let free = cx.with(|st| (low..high).find(|n| !st.vms.contains_key(n)));
-    free.map(|n| json!(n.to_string())).ok_or_else(|| ApiError::die(format!("unable to get any free VMID in range [{low}, {high}]")))
+    free.map(|n| json!(n.to_string()))
+        .ok_or_else(|| ApiError::die(format!("unable to get any free VMID in range [{low}, {high}]")))
 }
 
 /// `GET /access/permissions`: what the token may do.
@@ -112,16 +114,33 @@ pub(crate) fn permissions(cx: &Ctx) -> Result<Value, ApiError> {
     cx.only(&["path", "userid"])?;
     let acl = cx.with(|st| st.tokens.get(&cx.token).and_then(|t| t.acl.clone()));
     let nine = cx.sim.config().is_nine();
-    let agent: &[&str] = if nine {
-        &["VM.GuestAgent.Audit", "VM.GuestAgent.Unrestricted", "VM.Replicate"]
-    } else {
-        &["VM.Monitor"]
-    };
+    let agent: &[&str] =
+        if nine { &["VM.GuestAgent.Audit", "VM.GuestAgent.Unrestricted", "VM.Replicate"] } else { &["VM.Monitor"] };
     let all = [
-        "Datastore.Allocate", "Datastore.AllocateSpace", "Datastore.Audit", "Pool.Audit", "SDN.Use", "Sys.Audit",
-        "Sys.Modify", "VM.Allocate", "VM.Audit", "VM.Backup", "VM.Clone", "VM.Config.CDROM", "VM.Config.CPU",
-        "VM.Config.Cloudinit", "VM.Config.Disk", "VM.Config.HWType", "VM.Config.Memory", "VM.Config.Network",
-        "VM.Config.Options", "VM.Console", "VM.Migrate", "VM.PowerMgmt", "VM.Snapshot", "VM.Snapshot.Rollback",
+        "Datastore.Allocate",
+        "Datastore.AllocateSpace",
+        "Datastore.Audit",
+        "Pool.Audit",
+        "SDN.Use",
+        "Sys.Audit",
+        "Sys.Modify",
+        "VM.Allocate",
+        "VM.Audit",
+        "VM.Backup",
+        "VM.Clone",
+        "VM.Config.CDROM",
+        "VM.Config.CPU",
+        "VM.Config.Cloudinit",
+        "VM.Config.Disk",
+        "VM.Config.HWType",
+        "VM.Config.Memory",
+        "VM.Config.Network",
+        "VM.Config.Options",
+        "VM.Console",
+        "VM.Migrate",
+        "VM.PowerMgmt",
+        "VM.Snapshot",
+        "VM.Snapshot.Rollback",
     ];
     let every = || all.iter().chain(agent).map(|p| ((*p).to_owned(), json!(1))).collect::<serde_json::Map<_, _>>();
     let of = |path: &str| match &acl {
@@ -187,15 +206,16 @@ pub(crate) fn vms(cx: &Ctx, node: &str) -> Result<Value, ApiError> {
     cx.only(&["full"])?;
     let ids: Vec<u32> = cx.with(|st| st.vms.iter().filter(|(_, v)| v.node == node).map(|(id, _)| *id).collect());
     let ids = ids.into_iter().filter(|id| cx.may(&format!("/vms/{id}"), "VM.Audit"));
-    Ok(ids.filter_map(|id| {
-        let mut line = vm_line(cx, id)?;
-        let name = cx.with(|st| st.vms.get(&id).and_then(|v| v.config.get("name").cloned()));
-        line.put("name", json!(name.unwrap_or_else(|| format!("VM {id}"))));
-        let running = cx.with(|st| st.vms.get(&id).is_some_and(|v| v.running));
-        line.put("status", json!(if running { "running" } else { "stopped" }));
-        Some(line)
-    })
-    .collect())
+    Ok(ids
+        .filter_map(|id| {
+            let mut line = vm_line(cx, id)?;
+            let name = cx.with(|st| st.vms.get(&id).and_then(|v| v.config.get("name").cloned()));
+            line.put("name", json!(name.unwrap_or_else(|| format!("VM {id}"))));
+            let running = cx.with(|st| st.vms.get(&id).is_some_and(|v| v.running));
+            line.put("status", json!(if running { "running" } else { "stopped" }));
+            Some(line)
+        })
+        .collect())
 }
 
 /// `GET /cluster/resources`.
@@ -203,21 +223,27 @@ pub(crate) fn resources(cx: &Ctx) -> Result<Value, ApiError> {
     cx.only(&["type"])?;
     let wanted = cx.get("type");
     if let Some(t) = wanted.filter(|t| !["vm", "storage", "node", "sdn"].contains(t)) {
-        return Err(ApiError::param("type", format!("value '{t}' does not have a value in the enumeration 'vm, storage, node, sdn'")));
+        return Err(ApiError::param(
+            "type",
+            format!("value '{t}' does not have a value in the enumeration 'vm, storage, node, sdn'"),
+        ));
     }
     let want = |t: &str| wanted.is_none_or(|w| w == t);
     let mut out = Vec::new();
     if want("vm") {
         let ids: Vec<u32> = cx.with(|st| st.vms.keys().copied().collect());
-        out.extend(ids.into_iter().filter(|id| cx.may(&format!("/vms/{id}"), "VM.Audit")).filter_map(|id| vm_line(cx, id)));
+        out.extend(
+            ids.into_iter().filter(|id| cx.may(&format!("/vms/{id}"), "VM.Audit")).filter_map(|id| vm_line(cx, id)),
+        );
     }
     if want("node") {
         let nodes: Vec<String> = cx.with(|st| st.nodes.keys().cloned().collect());
         out.extend(nodes.iter().map(|n| node_line(cx, n, true)));
     }
     if want("storage") {
-        let (nodes, storages): (Vec<_>, Vec<_>) =
-            cx.with(|st| (st.nodes.iter().map(|(n, x)| (n.clone(), x.online)).collect(), st.storages.values().cloned().collect()));
+        let (nodes, storages): (Vec<_>, Vec<_>) = cx.with(|st| {
+            (st.nodes.iter().map(|(n, x)| (n.clone(), x.online)).collect(), st.storages.values().cloned().collect())
+        });
         for (node, online) in nodes {
             for s in storages.iter().filter(|s| !s.disabled && s.on(&node)) {
                 if !cx.may(&format!("/storage/{}", s.name), "Datastore.Audit") {

@@ -108,7 +108,10 @@ impl SimConfig {
                 return Err(format!("templates: {} is on node `{}`, which nodes doesn't list", t.vmid, t.node));
             }
             if !self.storages.iter().any(|s| s.name == t.storage) {
-                return Err(format!("templates: {} is on storage `{}`, which storages doesn't list", t.vmid, t.storage));
+                return Err(format!(
+                    "templates: {} is on storage `{}`, which storages doesn't list",
+                    t.vmid, t.storage
+                ));
             }
         }
         if self.nodes.is_empty() {

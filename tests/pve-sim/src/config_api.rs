@@ -13,30 +13,103 @@ use crate::error::{ApiError, Put};
 use crate::props::{Drive, check_ipconfig, index_of, is_drive, is_unused, normalise_net, print_size};
 use crate::state::{State, Vm};
 
-const INTEGERS: &[&str] = &[
-    "cores", "sockets", "vcpus", "balloon", "shares", "cpuunits", "migrate_speed", "smp",
-];
+const INTEGERS: &[&str] = &["cores", "sockets", "vcpus", "balloon", "shares", "cpuunits", "migrate_speed", "smp"];
 const BOOLEANS: &[&str] = &[
-    "acpi", "autostart", "ciupgrade", "freeze", "keephugepages", "kvm", "localtime", "numa", "onboot", "protection",
-    "reboot", "tablet", "tdf", "template",
+    "acpi",
+    "autostart",
+    "ciupgrade",
+    "freeze",
+    "keephugepages",
+    "kvm",
+    "localtime",
+    "numa",
+    "onboot",
+    "protection",
+    "reboot",
+    "tablet",
+    "tdf",
+    "template",
 ];
 const OTHERS: &[&str] = &[
-    "affinity", "agent", "amd-sev", "arch", "args", "audio0", "bios", "boot", "bootdisk", "cdrom", "cicustom",
-    "cipassword", "citype", "ciuser", "cpu", "cpulimit", "description", "hookscript", "hotplug", "hugepages",
-    "ivshmem", "keyboard", "lock", "machine", "memory", "migrate_downtime", "name", "nameserver", "ostype", "rng0",
-    "scsihw", "searchdomain", "smbios1", "spice_enhancements", "sshkeys", "startdate", "startup", "tags", "vga",
-    "vmgenid", "vmstatestorage", "watchdog",
+    "affinity",
+    "agent",
+    "amd-sev",
+    "arch",
+    "args",
+    "audio0",
+    "bios",
+    "boot",
+    "bootdisk",
+    "cdrom",
+    "cicustom",
+    "cipassword",
+    "citype",
+    "ciuser",
+    "cpu",
+    "cpulimit",
+    "description",
+    "hookscript",
+    "hotplug",
+    "hugepages",
+    "ivshmem",
+    "keyboard",
+    "lock",
+    "machine",
+    "memory",
+    "migrate_downtime",
+    "name",
+    "nameserver",
+    "ostype",
+    "rng0",
+    "scsihw",
+    "searchdomain",
+    "smbios1",
+    "spice_enhancements",
+    "sshkeys",
+    "startdate",
+    "startup",
+    "tags",
+    "vga",
+    "vmgenid",
+    "vmstatestorage",
+    "watchdog",
 ];
 /// Not in Proxmox VE 8.
 const NINE_ONLY: &[&str] = &["allow-ksm", "intel-tdx"];
 const INDEXED: &[(&str, u32)] = &[
-    ("net", 32), ("ipconfig", 32), ("serial", 4), ("parallel", 3), ("hostpci", 16), ("usb", 14), ("numa", 8),
-    ("unused", 256), ("virtiofs", 10),
+    ("net", 32),
+    ("ipconfig", 32),
+    ("serial", 4),
+    ("parallel", 3),
+    ("hostpci", 16),
+    ("usb", 14),
+    ("numa", 8),
+    ("unused", 256),
+    ("virtiofs", 10),
 ];
 /// Values that a running VM takes over only at its next start.
 const COLD: &[&str] = &[
-    "cores", "sockets", "vcpus", "memory", "cpu", "numa", "scsihw", "machine", "bios", "ostype", "arch", "args",
-    "kvm", "acpi", "agent", "vga", "rng0", "smbios1", "localtime", "tablet", "keyboard",
+    "cores",
+    "sockets",
+    "vcpus",
+    "memory",
+    "cpu",
+    "numa",
+    "scsihw",
+    "machine",
+    "bios",
+    "ostype",
+    "arch",
+    "args",
+    "kvm",
+    "acpi",
+    "agent",
+    "vga",
+    "rng0",
+    "smbios1",
+    "localtime",
+    "tablet",
+    "keyboard",
 ];
 
 fn known(key: &str, nine: bool) -> bool {
@@ -50,9 +123,13 @@ fn known(key: &str, nine: bool) -> bool {
 
 fn privilege(key: &str, value: Option<&str>) -> &'static str {
     match key {
-        "cores" | "sockets" | "vcpus" | "cpu" | "cpulimit" | "cpuunits" | "numa" | "affinity" | "smp" => "VM.Config.CPU",
+        "cores" | "sockets" | "vcpus" | "cpu" | "cpulimit" | "cpuunits" | "numa" | "affinity" | "smp" => {
+            "VM.Config.CPU"
+        }
         "memory" | "balloon" | "shares" | "hugepages" => "VM.Config.Memory",
-        "ciuser" | "cipassword" | "sshkeys" | "citype" | "ciupgrade" | "nameserver" | "searchdomain" => "VM.Config.Cloudinit",
+        "ciuser" | "cipassword" | "sshkeys" | "citype" | "ciupgrade" | "nameserver" | "searchdomain" => {
+            "VM.Config.Cloudinit"
+        }
         k if k.starts_with("ipconfig") => "VM.Config.Cloudinit",
         k if index_of(k, "net").is_some() => "VM.Config.Network",
         k if is_drive(k) => match value.and_then(Drive::parse) {
@@ -104,7 +181,8 @@ pub(crate) fn pending(cx: &Ctx, node: &str, vmid: u32) -> Result<Value, ApiError
     cx.with(|st| {
         let vm = st.vm(node, vmid)?;
         let now = show(&vm.config, nine);
-        let new: BTreeMap<String, String> = vm.pending.iter().filter_map(|(k, v)| Some((k.clone(), v.clone()?))).collect();
+        let new: BTreeMap<String, String> =
+            vm.pending.iter().filter_map(|(k, v)| Some((k.clone(), v.clone()?))).collect();
         let new = show(&new, nine);
         let keys: BTreeSet<&String> = vm.config.keys().chain(vm.pending.keys()).collect();
         let mut out: Vec<Value> = keys
@@ -214,7 +292,10 @@ fn check_value(cx: &Ctx, k: &str, v: &str) -> Result<String, String> {
         },
         "name" => {
             let label = |l: &str| {
-                !l.is_empty() && l.len() <= 63 && !l.starts_with('-') && !l.ends_with('-')
+                !l.is_empty()
+                    && l.len() <= 63
+                    && !l.starts_with('-')
+                    && !l.ends_with('-')
                     && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
             };
             if v.split('.').all(label) {
@@ -244,7 +325,8 @@ fn check_value(cx: &Ctx, k: &str, v: &str) -> Result<String, String> {
 }
 
 fn permissions(cx: &Ctx, node: &str, vmid: u32, ch: &Change) -> Result<(), ApiError> {
-    let config = cx.with(|st| st.vms.get(&vmid).filter(|v| v.node == node).map(|v| v.config.clone()).unwrap_or_default());
+    let config =
+        cx.with(|st| st.vms.get(&vmid).filter(|v| v.node == node).map(|v| v.config.clone()).unwrap_or_default());
     for (k, v) in &ch.set {
         cx.need_vm(vmid, privilege(k, Some(v)))?;
         if let Some((storage, _)) = Drive::parse(v).filter(|_| is_drive(k)).and_then(|d| d.new_disk()) {
@@ -284,7 +366,10 @@ pub(crate) async fn update_async(cx: &Ctx, node: &str, vmid: u32) -> Result<Valu
     let ch = parse_change(cx, &["background_delay"])?;
     let delay = cx.number("background_delay")?;
     if delay.is_some_and(|d| !(1..=30).contains(&d)) {
-        return Err(ApiError::param("background_delay", "value must have a minimum value of 1 and a maximum value of 30"));
+        return Err(ApiError::param(
+            "background_delay",
+            "value must have a minimum value of 1 and a maximum value of 30",
+        ));
     }
     permissions(cx, node, vmid, &ch)?;
     let digest = ch.digest.clone();

@@ -110,45 +110,104 @@ pub enum Control {
         what: FaultKind,
     },
     /// Adds a fault of workers.
-    TaskFault { fault: TaskFault },
+    TaskFault {
+        fault: TaskFault,
+    },
     /// Removes one fault on requests, or every fault of both kinds.
     Clear {
         #[serde(default)]
         id: Option<u64>,
     },
-    Node { node: String, online: bool },
-    Quorum { quorate: bool },
+    Node {
+        node: String,
+        online: bool,
+    },
+    Quorum {
+        quorate: bool,
+    },
     /// Sets or takes away `lock`.
-    LockVm { vmid: u32, lock: Option<String> },
+    LockVm {
+        vmid: u32,
+        lock: Option<String>,
+    },
     /// Someone else holds the configuration lock for so long.
-    HoldConfigLock { vmid: u32, ms: u64 },
+    HoldConfigLock {
+        vmid: u32,
+        ms: u64,
+    },
     /// The remains of a clone whose node was rebooted: `lock: clone`, no task.
-    StaleClone { vmid: u32, node: String },
-    StorageFull { storage: String, full: bool },
-    StorageDisabled { storage: String, disabled: bool },
-    RevokeToken { token: String },
-    RestoreToken { token: String },
+    StaleClone {
+        vmid: u32,
+        node: String,
+    },
+    StorageFull {
+        storage: String,
+        full: bool,
+    },
+    StorageDisabled {
+        storage: String,
+        disabled: bool,
+    },
+    RevokeToken {
+        token: String,
+    },
+    RestoreToken {
+        token: String,
+    },
     /// Replaces what a token may do; none = everything.
-    Acl { token: String, acl: Option<BTreeMap<String, std::collections::BTreeSet<String>>> },
+    Acl {
+        token: String,
+        acl: Option<BTreeMap<String, std::collections::BTreeSet<String>>>,
+    },
     /// A foreign VM takes the number now.
-    Foreign { vmid: u32, node: String },
+    Foreign {
+        vmid: u32,
+        node: String,
+    },
     /// The VM's configuration moves to another node, as HA would do it. Its local disks go along.
-    MoveVm { vmid: u32, node: String },
-    StopVm { vmid: u32 },
-    StartVm { vmid: u32 },
+    MoveVm {
+        vmid: u32,
+        node: String,
+    },
+    StopVm {
+        vmid: u32,
+    },
+    StartVm {
+        vmid: u32,
+    },
     /// Removed by hand, with its disks.
-    RemoveVm { vmid: u32 },
+    RemoveVm {
+        vmid: u32,
+    },
     /// The guest no longer listens to a shutdown.
-    HangGuest { vmid: u32, hung: bool },
+    HangGuest {
+        vmid: u32,
+        hung: bool,
+    },
     /// Sets configuration keys by hand; null deletes.
-    EditVm { vmid: u32, set: BTreeMap<String, Option<String>> },
+    EditVm {
+        vmid: u32,
+        set: BTreeMap<String, Option<String>>,
+    },
     /// Whether a node handles only so many protected calls at once as it has workers.
-    WorkerLimit { on: bool },
+    WorkerLimit {
+        on: bool,
+    },
     /// Ends a running task as a signal would.
-    AbortTask { upid: String },
+    AbortTask {
+        upid: String,
+    },
     /// An archive as another tool, or another cluster, would have made it.
-    Archive { storage: String, node: String, vmid: u32, notes: String, protected: bool },
-    ClusterFirewall { set: BTreeMap<String, String> },
+    Archive {
+        storage: String,
+        node: String,
+        vmid: u32,
+        notes: String,
+        protected: bool,
+    },
+    ClusterFirewall {
+        set: BTreeMap<String, String>,
+    },
     /// Empties journal, counters and violations.
     ClearLog {},
 }
@@ -244,19 +303,13 @@ impl Sim {
 
     /// The next `times` requests of this method whose path contains `path` fail with `status` and `text`.
     pub fn fail(&self, method: &str, path: &str, status: u16, text: &str, times: u64) -> u64 {
-        let on = Match {
-            method: Some(method.into()),
-            path: Some(path.into()),
-            times: Some(times),
-            ..Match::default()
-        };
+        let on = Match { method: Some(method.into()), path: Some(path.into()), times: Some(times), ..Match::default() };
         self.fault(on, FaultKind::Fail { status, text: text.into() })
     }
 
     /// The next such request is carried out, and its answer is lost.
     pub fn lose_reply(&self, method: &str, path: &str) -> u64 {
-        let on =
-            Match { method: Some(method.into()), path: Some(path.into()), times: Some(1), ..Match::default() };
+        let on = Match { method: Some(method.into()), path: Some(path.into()), times: Some(1), ..Match::default() };
         self.fault(on, FaultKind::LoseAfter {})
     }
 

@@ -136,32 +136,57 @@ fn rules(cx: &Ctx, vmid: u32) -> Result<Value, ApiError> {
 }
 
 const RULE_KEYS: &[&str] = &[
-    "action", "type", "comment", "dest", "dport", "enable", "icmp-type", "iface", "log", "macro", "proto", "source",
+    "action",
+    "type",
+    "comment",
+    "dest",
+    "dport",
+    "enable",
+    "icmp-type",
+    "iface",
+    "log",
+    "macro",
+    "proto",
+    "source",
     "sport",
 ];
 
 fn rule_fields(cx: &Ctx) -> Result<BTreeMap<String, String>, ApiError> {
-    let out: BTreeMap<String, String> =
-        cx.params.iter().filter(|(k, _)| RULE_KEYS.contains(&k.as_str())).map(|(k, v)| (k.clone(), v.clone())).collect();
+    let out: BTreeMap<String, String> = cx
+        .params
+        .iter()
+        .filter(|(k, _)| RULE_KEYS.contains(&k.as_str()))
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect();
     let mut errors = BTreeMap::new();
     if let Some(t) = out.get("type").filter(|t| !["in", "out", "forward", "group"].contains(&t.as_str())) {
-        errors.insert("type".to_owned(), format!("value '{t}' does not have a value in the enumeration 'in, out, forward, group'"));
+        errors.insert(
+            "type".to_owned(),
+            format!("value '{t}' does not have a value in the enumeration 'in, out, forward, group'"),
+        );
     }
     if let Some(l) = out.get("log").filter(|l| !LEVELS.contains(&l.as_str())) {
         errors.insert("log".to_owned(), format!("value '{l}' does not have a value in the enumeration"));
     }
     for k in ["sport", "dport"] {
-        let needs = out.contains_key(k) && !out.get("proto").is_some_and(|p| ["tcp", "udp", "sctp", "dccp", "udplite"].contains(&p.as_str()));
+        let needs = out.contains_key(k)
+            && !out.get("proto").is_some_and(|p| ["tcp", "udp", "sctp", "dccp", "udplite"].contains(&p.as_str()));
         if needs && out.contains_key("type") {
             errors.insert("proto".to_owned(), "missing property - required by 'sport'/'dport'".to_owned());
         }
     }
     for k in ["source", "dest"] {
         let fine = |v: &String| {
-            v.starts_with('+') || v.split(',').all(|a| normalise(a).is_ok() || a.contains('-') || a.starts_with(|c: char| c.is_ascii_alphabetic()))
+            v.starts_with('+')
+                || v.split(',').all(|a| {
+                    normalise(a).is_ok() || a.contains('-') || a.starts_with(|c: char| c.is_ascii_alphabetic())
+                })
         };
         if out.get(k).is_some_and(|v| !fine(v)) {
-            errors.insert(k.to_owned(), "invalid format - value does not look like a valid IP address or CIDR network".into());
+            errors.insert(
+                k.to_owned(),
+                "invalid format - value does not look like a valid IP address or CIDR network".into(),
+            );
         }
     }
     if errors.is_empty() { Ok(out) } else { Err(ApiError::params(errors)) }
@@ -247,7 +272,10 @@ fn add_set(cx: &Ctx, vmid: u32) -> Result<Value, ApiError> {
     }
     change(cx, vmid, sets_digest, |fw| {
         if let Some(old) = cx.get("rename") {
-            let set = fw.ipsets.remove(old).ok_or_else(|| ApiError::param("name", format!("IPSet '{old}' does not exist")))?;
+            let set = fw
+                .ipsets
+                .remove(old)
+                .ok_or_else(|| ApiError::param("name", format!("IPSet '{old}' does not exist")))?;
             fw.ipsets.insert(name, set);
             return Ok(Value::Null);
         }
@@ -328,14 +356,19 @@ fn add_entry(cx: &Ctx, vmid: u32, name: &str) -> Result<Value, ApiError> {
     if cidr.ends_with("/0") {
         return Err(ApiError::param("cidr", "a zero prefix is not allowed in ipset entries"));
     }
-    change(cx, vmid, |_| String::new(), |fw| {
-        let set = fw.ipsets.get_mut(name).ok_or_else(|| no_set(name))?;
-        if set.contains_key(&cidr) {
-            return Err(ApiError::param("cidr", format!("address '{cidr}' already exists")));
-        }
-        set.insert(cidr, IpEntry { comment: cx.get("comment").map(str::to_owned), nomatch: cx.flag("nomatch") });
-        Ok(Value::Null)
-    })
+    change(
+        cx,
+        vmid,
+        |_| String::new(),
+        |fw| {
+            let set = fw.ipsets.get_mut(name).ok_or_else(|| no_set(name))?;
+            if set.contains_key(&cidr) {
+                return Err(ApiError::param("cidr", format!("address '{cidr}' already exists")));
+            }
+            set.insert(cidr, IpEntry { comment: cx.get("comment").map(str::to_owned), nomatch: cx.flag("nomatch") });
+            Ok(Value::Null)
+        },
+    )
 }
 
 fn remove_entry(cx: &Ctx, vmid: u32, name: &str, cidr: &str) -> Result<Value, ApiError> {

@@ -124,7 +124,11 @@ fn token_of(sim: &Sim, header: Option<&str>) -> Result<String, String> {
     let Some(text) = header.and_then(|h| h.strip_prefix("PVEAPIToken=")) else { return Err("No ticket".into()) };
     let Some((id, secret)) = text.split_once('=') else { return Err("invalid PVE API token".into()) };
     sim.with(|st| match st.tokens.get(id) {
-        None => Err(format!("no such token '{}' for user '{}'", id.split('!').nth(1).unwrap_or(""), id.split('!').next().unwrap_or(""))),
+        None => Err(format!(
+            "no such token '{}' for user '{}'",
+            id.split('!').nth(1).unwrap_or(""),
+            id.split('!').next().unwrap_or("")
+        )),
         Some(_) if st.revoked.contains(id) => Err("invalid token value!".into()),
         Some(t) if t.secret == secret => Ok(id.to_owned()),
         Some(_) => Err("invalid token value!".into()),
@@ -267,14 +271,7 @@ async fn carry_out(cx: &Ctx, write: bool) -> Result<Value, ApiError> {
     dispatch(cx).await
 }
 
-fn note(
-    sim: &Sim,
-    method: &str,
-    path: &str,
-    params: &BTreeMap<String, String>,
-    token: &str,
-    vmid: Option<u32>,
-) -> u64 {
+fn note(sim: &Sim, method: &str, path: &str, params: &BTreeMap<String, String>, token: &str, vmid: Option<u32>) -> u64 {
     let t_ms = sim.now_ms();
     sim.with(|st| {
         st.counters.requests += 1;

@@ -58,7 +58,8 @@ async fn main() -> anyhow::Result<()> {
     cfg.check().map_err(anyhow::Error::msg)?;
     let schemas = args.schema.iter().map(|p| Schema::load(p)).collect::<Result<Vec<_>, _>>()?;
     let sim = Sim::with_parts(cfg, schemas, Default::default());
-    let listener = tokio::net::TcpListener::bind(args.listen).await.with_context(|| format!("--listen {}", args.listen))?;
+    let listener =
+        tokio::net::TcpListener::bind(args.listen).await.with_context(|| format!("--listen {}", args.listen))?;
     let line = serde_json::json!({ "listening": format!("http://{}", listener.local_addr()?) });
     let mut out = std::io::stdout();
     writeln!(out, "{line}")?;

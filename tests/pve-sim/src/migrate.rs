@@ -59,7 +59,12 @@ impl Mapping {
                 }
                 None if part == "1" => {}
                 None if out.default.is_none() => out.default = Some(part.to_owned()),
-                None => return Err(ApiError::param("targetstorage", "failed to parse storage-pair list - multiple default mappings")),
+                None => {
+                    return Err(ApiError::param(
+                        "targetstorage",
+                        "failed to parse storage-pair list - multiple default mappings",
+                    ));
+                }
             }
         }
         Ok(out)
@@ -73,8 +78,15 @@ impl Mapping {
 /// `POST …/migrate`.
 pub(crate) fn migrate(cx: &Ctx, node: &str, vmid: u32) -> Result<Value, ApiError> {
     cx.only(&[
-        "target", "online", "force", "with-local-disks", "targetstorage", "bwlimit", "migration_type",
-        "migration_network", "with-conntrack-state",
+        "target",
+        "online",
+        "force",
+        "with-local-disks",
+        "targetstorage",
+        "bwlimit",
+        "migration_type",
+        "migration_network",
+        "with-conntrack-state",
     ])?;
     let target = cx.must("target")?.to_owned();
     cx.need_vm(vmid, "VM.Migrate")?;
@@ -127,7 +139,9 @@ async fn work(cx: &Ctx, node: &str, vmid: u32, target: &str, map: &Mapping, w: &
         return Err(ApiError::die(format!("can't connect to target node '{target}': No route to host")));
     }
     let iso = vm.drives().find(|(_, d)| {
-        d.is_cdrom() && !d.is_cloudinit() && d.volume().is_some_and(|(s, _)| cx.with(|st| st.storages.get(s).is_some_and(|s| !s.shared)))
+        d.is_cdrom()
+            && !d.is_cloudinit()
+            && d.volume().is_some_and(|(s, _)| cx.with(|st| st.storages.get(s).is_some_and(|s| !s.shared)))
     });
     if let Some((_, d)) = iso {
         w.log(format!("can't migrate local cdrom drive '{}'", d.file));

@@ -59,10 +59,24 @@ fn begin(cx: &Ctx, node: &str, vmid: u32, allowed: &[&str]) -> Result<(), ApiErr
 
 /// `POST …/status/start`.
 pub(crate) fn start(cx: &Ctx, node: &str, vmid: u32) -> Result<Value, ApiError> {
-    begin(cx, node, vmid, &[
-        "timeout", "skiplock", "machine", "force-cpu", "migratedfrom", "migration_network", "migration_type", "stateuri",
-        "targetstorage", "with-conntrack-state", "nets-host-mtu",
-    ])?;
+    begin(
+        cx,
+        node,
+        vmid,
+        &[
+            "timeout",
+            "skiplock",
+            "machine",
+            "force-cpu",
+            "migratedfrom",
+            "migration_network",
+            "migration_type",
+            "stateuri",
+            "targetstorage",
+            "with-conntrack-state",
+            "nets-host-mtu",
+        ],
+    )?;
     let (cx2, node2) = (cx.clone(), node.to_owned());
     let upid = cx.sim.fork(node, "qmstart", &vmid.to_string(), &cx.token, |w| async move {
         let _lock = cx2.sim.lock_vm(vmid).await?;

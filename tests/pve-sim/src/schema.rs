@@ -75,7 +75,8 @@ impl Schema {
         let shown = path.display().to_string();
         let text = std::fs::read(path).map_err(|e| SchemaError::Read(shown.clone(), e))?;
         let all: Value = serde_json::from_slice(&text).map_err(|e| SchemaError::Json(shown.clone(), e))?;
-        let name = path.parent().and_then(Path::file_name).map_or_else(|| shown.clone(), |n| n.to_string_lossy().into());
+        let name =
+            path.parent().and_then(Path::file_name).map_or_else(|| shown.clone(), |n| n.to_string_lossy().into());
         Self::from_value(&name, &all).ok_or(SchemaError::Shape(shown))
     }
 
@@ -119,7 +120,8 @@ impl Schema {
         };
         // The endpoint with the most literal segments wins: `/tasks/{upid}/log` before `/{a}/{b}/{c}`.
         let literal = |e: &&Endpoint| e.template.iter().filter(|t| !t.starts_with('{')).count();
-        let Some(endpoint) = self.inner.endpoints.iter().filter(|e| fits(&e.template, segments)).max_by_key(literal) else {
+        let Some(endpoint) = self.inner.endpoints.iter().filter(|e| fits(&e.template, segments)).max_by_key(literal)
+        else {
             return vec![wrong("", "no such path".into())];
         };
         let Some(spec) = endpoint.methods.get(method) else {
@@ -175,7 +177,10 @@ impl Schema {
         };
         match kind {
             "integer" | "number" if number.is_none() => out.push(format!("type check ('{kind}') failed - got '{v}'")),
-            "boolean" if !["0", "1", "on", "off", "yes", "no", "true", "false"].contains(&v.to_ascii_lowercase().as_str()) => {
+            "boolean"
+                if !["0", "1", "on", "off", "yes", "no", "true", "false"]
+                    .contains(&v.to_ascii_lowercase().as_str()) =>
+            {
                 out.push(format!("type check ('boolean') failed - got '{v}'"));
             }
             _ => {}
@@ -228,7 +233,9 @@ impl Schema {
                 None => match sub.iter().find(|(_, p)| p.get("default_key").is_some_and(yes)) {
                     Some((k, _)) => (k.clone(), part),
                     None => {
-                        out.push(format!("invalid format - value without key '{part}', but schema does not define a default key"));
+                        out.push(format!(
+                            "invalid format - value without key '{part}', but schema does not define a default key"
+                        ));
                         continue;
                     }
                 },
@@ -276,8 +283,7 @@ fn property<'a>(all: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
 
 /// A trailing `{volume}` takes what is left, since volume ids contain slashes.
 fn fits(template: &[String], segments: &[String]) -> bool {
-    template.len() == segments.len()
-        && template.iter().zip(segments).all(|(t, s)| t.starts_with('{') || t == s)
+    template.len() == segments.len() && template.iter().zip(segments).all(|(t, s)| t.starts_with('{') || t == s)
 }
 
 /// The named formats that a wrong client gets wrong.
@@ -292,7 +298,10 @@ fn format_error(format: &str, v: &str) -> Option<String> {
                 && v.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
         }
         "dns-name" => v.split('.').all(|l| {
-            !l.is_empty() && l.len() <= 63 && !l.starts_with('-') && !l.ends_with('-')
+            !l.is_empty()
+                && l.len() <= 63
+                && !l.starts_with('-')
+                && !l.ends_with('-')
                 && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
         }),
         "mac-addr" => {
@@ -315,9 +324,9 @@ fn format_error(format: &str, v: &str) -> Option<String> {
             t.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
                 && t.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-+.".contains(&b))
         }),
-        "pve-configid-list" => {
-            v.split([',', ';', ' ']).all(|t| !t.is_empty() && t.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-'))
-        }
+        "pve-configid-list" => v
+            .split([',', ';', ' '])
+            .all(|t| !t.is_empty() && t.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')),
         "pve-qm-boot" => v.split(',').all(|p| p.split_once('=').is_none_or(|(k, _)| k == "order" || k == "legacy")),
         "storage-pair-list" => !v.is_empty(),
         _ => true,

@@ -388,10 +388,8 @@ impl State {
 
     /// The storage, if it exists, is enabled and is on the node.
     pub fn storage_on(&self, storage: &str, node: &str) -> Result<StorageSpec, ApiError> {
-        let spec = self
-            .storages
-            .get(storage)
-            .ok_or_else(|| ApiError::die(format!("storage '{storage}' does not exist")))?;
+        let spec =
+            self.storages.get(storage).ok_or_else(|| ApiError::die(format!("storage '{storage}' does not exist")))?;
         if spec.disabled {
             return Err(ApiError::die(format!("storage '{storage}' is disabled")));
         }
@@ -428,16 +426,17 @@ impl State {
         let format = if spec.is_file() { format.unwrap_or("qcow2") } else { "raw" };
         let content = self.content(storage, node);
         let mut volumes = content.get();
-        let taken = |stem: &str| {
-            volumes.keys().any(|k| k.rsplit('/').next().unwrap_or(k).split('.').next() == Some(stem))
-        };
+        let taken =
+            |stem: &str| volumes.keys().any(|k| k.rsplit('/').next().unwrap_or(k).split('.').next() == Some(stem));
         let n = (0u32..).find(|n| !taken(&format!("vm-{vmid}-disk-{n}"))).unwrap_or_default();
         let stem = format!("vm-{vmid}-disk-{n}");
         if full {
             return Err(ApiError::die(if spec.is_file() {
                 format!("unable to create image: qemu-img: {stem}.{format}: No space left on device")
             } else {
-                format!("lvcreate 'pve/{stem}' error:   Cannot create new thin volume, free space in thin pool reached threshold.")
+                format!(
+                    "lvcreate 'pve/{stem}' error:   Cannot create new thin volume, free space in thin pool reached threshold."
+                )
             }));
         }
         let own = if spec.is_file() { format!("{vmid}/{stem}.{format}") } else { stem };

@@ -112,9 +112,9 @@ pub(crate) fn content(cx: &Ctx, node: &str, storage: &str) -> Result<Value, ApiE
     open(cx, node, storage)?;
     let vmid = cx.get("vmid").map(|_| cx.vmid_param("vmid")).transpose()?;
     let list = cx.with(|st| st.content(storage, node)).volumes();
-    let seen = list.iter().filter(|(_, v)| {
-        cx.get("content").is_none_or(|c| c == v.content) && vmid.is_none_or(|id| v.vmid == Some(id))
-    });
+    let seen = list
+        .iter()
+        .filter(|(_, v)| cx.get("content").is_none_or(|c| c == v.content) && vmid.is_none_or(|id| v.vmid == Some(id)));
     Ok(seen.map(|(name, v)| volume_line(storage, name, v)).collect())
 }
 
@@ -128,7 +128,9 @@ fn find(cx: &Ctx, node: &str, storage: &str, volume: &str) -> Result<(String, Vo
         None => volume,
     };
     let found = cx.with(|st| st.content(storage, node)).get().get(name).cloned();
-    found.map(|v| (name.to_owned(), v)).ok_or_else(|| ApiError::die(format!("volume '{storage}:{name}' does not exist")))
+    found
+        .map(|v| (name.to_owned(), v))
+        .ok_or_else(|| ApiError::die(format!("volume '{storage}:{name}' does not exist")))
 }
 
 /// `GET …/content/{volume}`.

@@ -178,10 +178,24 @@ fn brief(t: &Task) -> Value {
 
 /// `GET /nodes/{node}/tasks`.
 pub(crate) fn list(cx: &Ctx, node: &str) -> Result<Value, ApiError> {
-    cx.only(&["source", "typefilter", "vmid", "since", "until", "userfilter", "limit", "start", "errors", "statusfilter"])?;
+    cx.only(&[
+        "source",
+        "typefilter",
+        "vmid",
+        "since",
+        "until",
+        "userfilter",
+        "limit",
+        "start",
+        "errors",
+        "statusfilter",
+    ])?;
     let source = cx.get("source").unwrap_or("archive").to_owned();
     if !["archive", "active", "all"].contains(&source.as_str()) {
-        return Err(ApiError::param("source", format!("value '{source}' does not have a value in the enumeration 'archive, active, all'")));
+        return Err(ApiError::param(
+            "source",
+            format!("value '{source}' does not have a value in the enumeration 'archive, active, all'"),
+        ));
     }
     let (since, until) = (cx.number("since")?.unwrap_or(0), cx.number("until")?.unwrap_or(u64::MAX));
     let (start, limit) = (cx.number("start")?.unwrap_or(0), cx.number("limit")?.unwrap_or(50));

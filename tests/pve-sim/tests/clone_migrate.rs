@@ -19,13 +19,30 @@ async fn a_clone_carries_nothing_but_its_lock_at_first() {
     assert_eq!(vm.lock.as_deref(), Some("clone"));
     assert_eq!(vm.config.keys().collect::<Vec<_>>(), ["description", "lock"]);
     assert_eq!(vm.config["description"], pve_sim::STUB_TEXT);
-    assert_eq!(call(&s, "PUT", "/nodes/pve1/qemu/100/config", &[("cores", "2")]).await.status, 500);
+    // The worker holds the new number's configuration lock, so a change waits for the copy to end.
+    let change = tokio::spawn({
+        let s = s.clone();
+        async move { call(&s, "PUT", "/nodes/pve1/qemu/100/config", &[("cores", "2")]).await.status }
+    });
+    tokio::time::sleep(Duration::from_millis(30)).await;
+    assert!(!change.is_finished() && !s.vm(100).unwrap().config.contains_key("cores"));
     assert_eq!(wait(&s, &upid).await, "OK");
+    assert_eq!(change.await.unwrap(), 200);
     let (vm, tpl) = (s.vm(100).unwrap(), s.vm(9000).unwrap());
     assert_eq!((vm.lock, vm.config["description"].as_str()), (None, "svc:1"));
     assert_ne!(vm.config["net0"], tpl.config["net0"]);
     assert_ne!(vm.config["smbios1"], tpl.config["smbios1"]);
     assert!(!vm.template && vm.config["ide2"].contains("vm-100-cloudinit"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_remains_of_a_clone_without_a_task_stay_locked() {
+    let s = sim();
+    s.control(Control::StaleClone { vmid: 100, node: "pve1".into() }).unwrap();
+    let a = call(&s, "PUT", "/nodes/pve1/qemu/100/config", &[("cores", "2")]).await;
+    assert_eq!((a.status, a.reason.as_str()), (500, "VM is locked (clone)"));
+    assert_eq!(task(&s, "DELETE", "/nodes/pve1/qemu/100", &[]).await, "VM is locked (clone)");
+    assert!(s.vm(100).is_some() && s.tasks().iter().all(|t| t.kind != "qmclone"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -68,7 +85,10 @@ async fn local_templates_and_linked_clones_have_their_limits() {
     let a = call(&s, "POST", CLONE, &[("newid", "100"), ("storage", "nfs")]).await;
     assert_eq!(a.reason, "parameter 'storage' not allowed for linked clones");
     let p = [("newid", "100"), ("full", "1"), ("storage", "local-lvm"), ("target", "pve2")];
-    assert_eq!(call(&s, "POST", "/nodes/pve1/qemu/9001/clone", &p).await.reason, "can't clone to non-shared storage 'local-lvm'");
+    assert_eq!(
+        call(&s, "POST", "/nodes/pve1/qemu/9001/clone", &p).await.reason,
+        "can't clone to non-shared storage 'local-lvm'"
+    );
     assert_eq!(task(&s, "POST", "/nodes/pve1/qemu/9001/clone", &[("newid", "100"), ("target", "pve2")]).await, "OK");
     assert_eq!(s.vm(100).unwrap().node, "pve2");
     assert!(s.vm(100).unwrap().config["scsi0"].starts_with("nfs:9001/base-9001-disk-0.qcow2/100/vm-100-disk-0.qcow2"));
@@ -86,7 +106,11 @@ async fn a_linked_clone_on_zfs_can_not_leave_its_node_and_one_on_lvmthin_can() {
     assert!(end.ends_with(text), "{end}");
     assert_eq!((s.vm(100).unwrap().node.as_str(), s.vm(100).unwrap().lock), ("pve1", None));
     assert_eq!(task(&s, "POST", CLONE, &[("newid", "101")]).await, "OK");
-    assert_eq!(task(&s, "POST", "/nodes/pve1/qemu/101/migrate", &[("target", "pve2"), ("targetstorage", "local-lvm:nfs")]).await, "OK");
+    assert_eq!(
+        task(&s, "POST", "/nodes/pve1/qemu/101/migrate", &[("target", "pve2"), ("targetstorage", "local-lvm:nfs")])
+            .await,
+        "OK"
+    );
     let vm = s.vm(101).unwrap();
     assert_eq!(vm.node, "pve2");
     assert!(vm.config["scsi0"].starts_with("nfs:101/vm-101-disk-0.qcow2"), "{:?}", vm.config);

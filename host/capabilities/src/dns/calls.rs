@@ -7,7 +7,7 @@ use wasmtime::component::Resource;
 use crate::{
     bindings::wharf::dns::{calls, zones},
     call::{Bound, CallState, DnsCall, ZoneBinding},
-    hook::as_text,
+    hook::{as_text, with_defaults},
 };
 
 impl CallState {
@@ -25,7 +25,7 @@ impl calls::Host for CallState {}
 impl calls::HostCall for CallState {
     async fn config(&mut self, _: Resource<DnsCall>, key: String) -> wasmtime::Result<Option<String>> {
         self.charge(key.len());
-        let value = self.zone()?.zone.settings.get(&key).and_then(as_text);
+        let value = with_defaults(&self.caller.manifest, &self.zone()?.zone.settings).get(&key).and_then(as_text);
         Ok(if self.is_secret_setting(&key) { None } else { value })
     }
 

@@ -16,7 +16,9 @@ const LABEL_MAX: usize = 63;
 pub enum NameError {
     #[error("the name is empty: enter one")]
     Empty,
-    #[error("the name `{0}` has a character that names can't have, or letters that can't be written in ASCII: correct it")]
+    #[error(
+        "the name `{0}` has a character that names can't have, or letters that can't be written in ASCII: correct it"
+    )]
     Letters(String),
     #[error("the name `{0}` has an empty label or one of more than 63 bytes: shorten it")]
     Label(String),
@@ -24,7 +26,9 @@ pub enum NameError {
     TooLong(String),
     #[error("`{0}` has a wildcard in another place than the whole first label: correct it")]
     Wildcard(String),
-    #[error("`{0}` is no host name: it needs two labels at least, of letters, digits and inner hyphens, and is no address")]
+    #[error(
+        "`{0}` is no host name: it needs two labels at least, of letters, digits and inner hyphens, and is no address"
+    )]
     NoHost(String),
     #[error("`{0}` is no IP address, or one with a zone: enter it as 192.0.2.1 or 2001:db8::1")]
     NoAddress(String),
@@ -88,7 +92,9 @@ pub fn host_name(name: &str) -> Result<String, NameError> {
     let bare = good.trim_end_matches('.');
     let labels: Vec<&str> = bare.split('.').collect();
     let host = |label: &str| {
-        !label.starts_with('-') && !label.ends_with('-') && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
     };
     // A last label of digits alone would be read as an address (WHATWG URL, "ends in a number").
     let number = labels.last().is_none_or(|l| l.bytes().all(|b| b.is_ascii_digit()) || l.starts_with("0x"));
@@ -116,7 +122,8 @@ pub fn reverse_name(ip: IpAddr) -> Result<String, NameError> {
         }
         IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => Err(NameError::Mapped(v6.to_string())),
         IpAddr::V6(v6) => {
-            let nibbles = v6.octets().iter().rev().map(|byte| format!("{:x}.{:x}.", byte & 15, byte >> 4)).collect::<String>();
+            let nibbles =
+                v6.octets().iter().rev().map(|byte| format!("{:x}.{:x}.", byte & 15, byte >> 4)).collect::<String>();
             Ok(format!("{nibbles}ip6.arpa."))
         }
     }
@@ -190,9 +197,24 @@ mod tests {
         let longest = format!("{}.{}.{}.{}", "a".repeat(63), "b".repeat(63), "c".repeat(63), "d".repeat(61));
         assert!(host_name(&longest).is_ok());
         for bad in [
-            "", ".", "host", "1.2.3.4", "1.2.3.4.", "2001:db8::1", "a_b.example.com", "*.example.com", "-a.example.com", "a-.example.com",
-            "a..example.com", "a b.example.com", "a/b.example.com", "{{key}}.example.com", "a\n.example.com", "a.example.0x7f",
-            &format!("{long}.com"), &format!("{longest}d"),
+            "",
+            ".",
+            "host",
+            "1.2.3.4",
+            "1.2.3.4.",
+            "2001:db8::1",
+            "a_b.example.com",
+            "*.example.com",
+            "-a.example.com",
+            "a-.example.com",
+            "a..example.com",
+            "a b.example.com",
+            "a/b.example.com",
+            "{{key}}.example.com",
+            "a\n.example.com",
+            "a.example.0x7f",
+            &format!("{long}.com"),
+            &format!("{longest}d"),
         ] {
             assert!(host_name(bad).is_err(), "{bad:?}");
         }

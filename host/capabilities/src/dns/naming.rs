@@ -24,6 +24,7 @@ use crate::{
         dns::naming,
     },
     call::{Bound, CallState},
+    hook::with_defaults,
     http::rules::expanded_origin,
 };
 
@@ -33,7 +34,10 @@ const ADDRESSES: usize = 256;
 /// The queue of a provider server: all zones behind it are written one after the other, since parallel writes lose
 /// records. A plugin that names no request, or a setting that is missing, leaves the zone a queue of its own.
 pub fn queue_of(name: &str, zone: &Zone, manifest: Option<&Manifest>) -> String {
-    let origin = manifest.and_then(|m| m.requests.first()).and_then(|rule| expanded_origin(rule, &zone.settings));
+    let origin = manifest.and_then(|manifest| {
+        let rule = manifest.requests.first()?;
+        expanded_origin(rule, &with_defaults(manifest, &zone.settings))
+    });
     match origin {
         Some(origin) => format!("{}|{origin}", zone.plugin),
         None => format!("{}|zone {name}", zone.plugin),
@@ -45,6 +49,8 @@ pub fn queue_of(name: &str, zone: &Zone, manifest: Option<&Manifest>) -> String 
 pub struct Wanted {
     pub records: BTreeMap<RecordKey, Option<u32>>,
     pub warnings: BTreeSet<String>,
+    /// Names that no zone holds.
+    pub homeless: BTreeSet<String>,
 }
 
 /// What `fqdn` (checked), its addresses and the leases of the service come to in these zones (name of the object, zone).
@@ -58,17 +64,32 @@ pub fn wanted_records(
     let mut wanted = Wanted::default();
     for ip in addresses {
         let rtype = if ip.is_ipv4() { "A" } else { "AAAA" };
-        let found = zones.iter().filter(|(_, zone)| names::matches(&zone.zone, fqdn)).map(|(n, z)| (n, z, fqdn.to_owned())).collect();
+        let found = zones
+            .iter()
+            .filter(|(_, zone)| names::matches(&zone.zone, fqdn))
+            .map(|(n, z)| (n, z, fqdn.to_owned()))
+            .collect();
         wanted.add(service, rtype, &ip.to_string(), found);
+    }
+    if !addresses.is_empty() && wanted.records.is_empty() {
+        wanted.homeless.insert(fqdn.to_owned());
     }
     for lease in leases {
         let own = lease.ptr.as_deref().map(names::host_name).transpose().unwrap_or_else(|error| {
-            wanted.warnings.insert(format!("the reverse name of {} is not usable, so it follows the host name: {error}", lease.address));
+            wanted.warnings.insert(format!(
+                "the reverse name of {} is not usable, so it follows the host name: {error}",
+                lease.address
+            ));
             None
         });
         let target = own.as_deref().unwrap_or(fqdn);
-        let found: Vec<_> =
-            zones.iter().filter_map(|(n, z)| names::ptr_owner(&z.zone, lease.address).map(|owner| (n, z, owner))).collect();
+        let found: Vec<_> = zones
+            .iter()
+            .filter_map(|(n, z)| names::ptr_owner(&z.zone, lease.address).map(|owner| (n, z, owner)))
+            .collect();
+        if found.is_empty() {
+            wanted.homeless.insert(format!("the reverse name of {}", lease.address));
+        }
         // Where a classless zone covers the address, the parent holds a CNAME at its name, and nothing can stand beside that.
         let plain = names::reverse_name(lease.address).unwrap_or_default();
         let classless = found.iter().any(|(_, _, owner)| *owner != plain);
@@ -88,7 +109,11 @@ impl Wanted {
     fn add(&mut self, service: ServiceId, rtype: &str, value: &str, found: Vec<(&String, &Zone, String)>) {
         let depth = |zone: &Zone| names::labels(&zone.zone).len();
         let deepest = found.iter().map(|(_, zone, _)| depth(zone)).max().unwrap_or(0);
-        let deepest_name = found.iter().find(|(_, zone, _)| depth(zone) == deepest).map(|(name, ..)| (*name).clone()).unwrap_or_default();
+        let deepest_name = found
+            .iter()
+            .find(|(_, zone, _)| depth(zone) == deepest)
+            .map(|(name, ..)| (*name).clone())
+            .unwrap_or_default();
         for (name, zone, owner) in found {
             if depth(zone) < deepest {
                 self.warnings.insert(format!(
@@ -96,14 +121,27 @@ impl Wanted {
                     zone.zone
                 ));
             }
-            let key = RecordKey { zone: name.clone(), name: owner, rtype: rtype.to_owned(), value: value.to_owned(), service_id: service };
+            let key = RecordKey {
+                zone: name.clone(),
+                name: owner,
+                rtype: rtype.to_owned(),
+                value: value.to_owned(),
+                service_id: service,
+            };
             self.records.insert(key, zone.ttl);
         }
     }
 }
 
-/// All zones that are not off, with the queue of each.
-async fn zones(of: &Books) -> Result<(Vec<(String, Zone)>, BTreeMap<String, String>), StoreError> {
+/// Zones that are not off, the queue of each, and what is wrong with the rest.
+#[derive(Default)]
+struct Zones {
+    all: Vec<(String, Zone)>,
+    queues: BTreeMap<String, String>,
+    warnings: Vec<String>,
+}
+
+async fn zones(of: &Books) -> Result<Zones, StoreError> {
     let current: BTreeMap<_, _> = of.rollouts().await?.into_iter().map(|r| (r.id, r.current)).collect();
     let manifests: BTreeMap<String, Manifest> = of
         .plugin_versions()
@@ -112,19 +150,19 @@ async fn zones(of: &Books) -> Result<(Vec<(String, Zone)>, BTreeMap<String, Stri
         .filter(|row| current.get(&row.id) == Some(&row.version))
         .map(|row| (row.id, row.manifest))
         .collect();
-    let mut zones = Vec::new();
-    let mut queues = BTreeMap::new();
+    let mut zones = Zones::default();
     for object in of.objects(ObjectKind::Zone).await? {
         match serde_json::from_value::<Zone>(object.body) {
             Ok(zone) if zone.off => {}
             Ok(zone) => {
-                queues.insert(object.name.clone(), queue_of(&object.name, &zone, manifests.get(&zone.plugin)));
-                zones.push((object.name, zone));
+                zones.queues.insert(object.name.clone(), queue_of(&object.name, &zone, manifests.get(&zone.plugin)));
+                zones.all.push((object.name, zone));
             }
-            Err(error) => return Err(StoreError::Corrupt(format!("zone {}: {error}", object.name))),
+            // One bad zone must not keep the others from being written.
+            Err(error) => zones.warnings.push(format!("zone {} can't be read ({error}): save it again", object.name)),
         }
     }
-    Ok((zones, queues))
+    Ok(zones)
 }
 
 fn bad_name(code: &str, error: &names::NameError) -> Failure {
@@ -146,16 +184,26 @@ impl CallState {
             let text = format!("a name may have {ADDRESSES} addresses, {} were given", addresses.len());
             return Err(failure(Action::FixInput, "too-many", text));
         }
-        let addresses: Vec<IpAddr> =
-            addresses.iter().map(|a| names::address(a)).collect::<Result<_, _>>().map_err(|e| bad_name("address", &e))?;
-        let (zones, queues) = zones(&self.lender.books).await.map_err(|e| books(&e))?;
+        let addresses: Vec<IpAddr> = addresses
+            .iter()
+            .map(|a| names::address(a))
+            .collect::<Result<_, _>>()
+            .map_err(|e| bad_name("address", &e))?;
+        let Zones { all, queues, warnings } = zones(&self.lender.books).await.map_err(|e| books(&e))?;
         let leases = self.lender.books.leases_of(service).await.map_err(|e| books(&e))?;
-        let wanted = wanted_records(service, &fqdn, &addresses, &leases, &zones);
-        for warning in &wanted.warnings {
+        let wanted = wanted_records(service, &fqdn, &addresses, &leases, &all);
+        for warning in warnings.iter().chain(&wanted.warnings) {
             self.log.push("warn", warning, Vec::new());
         }
+        for name in &wanted.homeless {
+            self.log.push("info", &format!("no zone holds {name}: it is written nowhere"), Vec::new());
+        }
         let now = self.lender.clock.now_ms();
-        self.lender.books.want_records(service, wanted.records.into_iter().collect(), queues, now).await.map_err(|e| books(&e))
+        self.lender
+            .books
+            .want_records(service, wanted.records.into_iter().collect(), queues, now)
+            .await
+            .map_err(|e| books(&e))
     }
 }
 
@@ -171,8 +219,13 @@ impl naming::Host for CallState {
             Ok(service) => service,
             Err(failure) => return Ok(Err(failure)),
         };
+        // Zones may have moved to another server since.
+        let queues = match zones(&self.lender.books).await {
+            Ok(zones) => zones.queues,
+            Err(error) => return Ok(Err(books(&error))),
+        };
         let now = self.lender.clock.now_ms();
-        Ok(self.lender.books.want_records(service, Vec::new(), BTreeMap::new(), now).await.map_err(|e| books(&e)))
+        Ok(self.lender.books.want_records(service, Vec::new(), queues, now).await.map_err(|e| books(&e)))
     }
 
     async fn progress(&mut self) -> wasmtime::Result<Result<naming::Tally, Failure>> {
@@ -229,7 +282,12 @@ mod tests {
 
     #[test]
     fn every_matching_zone_gets_its_records_and_a_shadowed_one_a_warning() {
-        let zones = [zone("parent", "example"), zone("child", "a.example."), zone("mirror", "A.example"), zone("other", "notexample")];
+        let zones = [
+            zone("parent", "example"),
+            zone("child", "a.example."),
+            zone("mirror", "A.example"),
+            zone("other", "notexample"),
+        ];
         let (lines, warnings) = records(&[lease("192.0.2.1", None), lease("2001:db8::1", None)], &zones);
         assert_eq!(lines.len(), 6, "{lines:?}");
         assert!(lines.contains(&"mirror vm.a.example. AAAA 2001:db8::1".to_owned()), "{lines:?}");
@@ -239,8 +297,16 @@ mod tests {
 
     #[test]
     fn a_ptr_follows_the_host_name_unless_the_lease_has_its_own() {
-        let zones = [zone("v4", "2.0.192.in-addr.arpa"), zone("one", "2.2.0.192.in-addr.arpa"), zone("v6", "8.b.d.0.1.0.0.2.ip6.arpa")];
-        let leases = [lease("192.0.2.1", None), lease("192.0.2.3", Some("Mail.Example.com")), lease("192.0.2.4", Some("1.2.3.4"))];
+        let zones = [
+            zone("v4", "2.0.192.in-addr.arpa"),
+            zone("one", "2.2.0.192.in-addr.arpa"),
+            zone("v6", "8.b.d.0.1.0.0.2.ip6.arpa"),
+        ];
+        let leases = [
+            lease("192.0.2.1", None),
+            lease("192.0.2.3", Some("Mail.Example.com")),
+            lease("192.0.2.4", Some("1.2.3.4")),
+        ];
         let (lines, warnings) = records(&leases, &zones);
         assert_eq!(
             lines,
@@ -262,7 +328,10 @@ mod tests {
         let (lines, warnings) = records(&[lease("192.0.2.70", None), lease("192.0.2.1", None)], &zones);
         assert_eq!(
             lines,
-            ["parent 1.2.0.192.in-addr.arpa. PTR vm.a.example.", "part 70.64/26.2.0.192.in-addr.arpa. PTR vm.a.example."]
+            [
+                "parent 1.2.0.192.in-addr.arpa. PTR vm.a.example.",
+                "part 70.64/26.2.0.192.in-addr.arpa. PTR vm.a.example."
+            ]
         );
         assert_eq!(warnings.len(), 1);
     }
@@ -275,7 +344,9 @@ mod tests {
         }))
         .unwrap();
         let with = |url: &str| {
-            let zone = serde_json::from_value(json!({"zone": "a.example", "plugin": "pp", "settings": {"server-url": url}})).unwrap();
+            let zone =
+                serde_json::from_value(json!({"zone": "a.example", "plugin": "pp", "settings": {"server-url": url}}))
+                    .unwrap();
             queue_of("a", &zone, Some(&manifest))
         };
         assert_eq!(with("https://NS.test:443/x"), "pp|https://ns.test");

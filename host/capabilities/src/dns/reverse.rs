@@ -59,7 +59,10 @@ fn v6(network: Ipv6Addr, length: u8) -> ReverseZones {
     let zones = (0..1_u128 << (cut - length))
         .map(|n| {
             let start = n.checked_shl(128 - u32::from(cut)).map_or(first, |offset| first | offset);
-            let nibbles = (0..u32::from(cut / 4)).rev().map(|at| format!("{:x}.", (start >> (124 - at * 4)) & 15)).collect::<String>();
+            let nibbles = (0..u32::from(cut / 4))
+                .rev()
+                .map(|at| format!("{:x}.", (start >> (124 - at * 4)) & 15))
+                .collect::<String>();
             format!("{nibbles}ip6.arpa")
         })
         .collect();
@@ -94,19 +97,28 @@ mod tests {
             assert_eq!(of(prefix), ReverseZones { zones: vec![zone.to_owned()], advice: None }, "{prefix}");
         }
         let host = of("2001:db8::1/128");
-        assert_eq!(format!("{}.", host.zones[0]), crate::dns::names::reverse_name("2001:db8::1".parse().unwrap()).unwrap());
+        assert_eq!(
+            format!("{}.", host.zones[0]),
+            crate::dns::names::reverse_name("2001:db8::1".parse().unwrap()).unwrap()
+        );
     }
 
     #[test]
     fn a_prefix_between_two_cuts_is_a_list_of_zones() {
-        assert_eq!(of("192.0.0.0/22").zones, ["0.0.192.in-addr.arpa", "1.0.192.in-addr.arpa", "2.0.192.in-addr.arpa", "3.0.192.in-addr.arpa"]);
+        assert_eq!(
+            of("192.0.0.0/22").zones,
+            ["0.0.192.in-addr.arpa", "1.0.192.in-addr.arpa", "2.0.192.in-addr.arpa", "3.0.192.in-addr.arpa"]
+        );
         assert_eq!(of("10.128.0.0/9").zones.len(), 128);
         assert_eq!(of("10.128.0.0/9").zones[127], "255.10.in-addr.arpa");
         assert_eq!(of("172.16.0.0/12").zones.len(), 16);
         assert_eq!(of("172.16.0.0/15").zones, ["16.172.in-addr.arpa", "17.172.in-addr.arpa"]);
         let v6 = of("2001:db8::/29");
         assert_eq!(v6.zones.len(), 8);
-        assert_eq!((v6.zones[0].as_str(), v6.zones[7].as_str()), ("8.b.d.0.1.0.0.2.ip6.arpa", "f.b.d.0.1.0.0.2.ip6.arpa"));
+        assert_eq!(
+            (v6.zones[0].as_str(), v6.zones[7].as_str()),
+            ("8.b.d.0.1.0.0.2.ip6.arpa", "f.b.d.0.1.0.0.2.ip6.arpa")
+        );
         assert!(v6.advice.unwrap().contains("/32"));
     }
 
@@ -115,7 +127,10 @@ mod tests {
         let zones = of("192.0.2.64/26");
         assert_eq!(zones.zones, ["64/26.2.0.192.in-addr.arpa"]);
         let advice = zones.advice.unwrap();
-        assert!(advice.contains("64-26.2.0.192.in-addr.arpa") && advice.contains("64-127.2.0.192.in-addr.arpa"), "{advice}");
+        assert!(
+            advice.contains("64-26.2.0.192.in-addr.arpa") && advice.contains("64-127.2.0.192.in-addr.arpa"),
+            "{advice}"
+        );
         let owner = crate::dns::names::ptr_owner(&zones.zones[0], "192.0.2.70".parse().unwrap());
         assert_eq!(owner.unwrap(), "70.64/26.2.0.192.in-addr.arpa.");
         assert_eq!(of("192.0.2.0/31").zones, ["0/31.2.0.192.in-addr.arpa"]);

@@ -55,7 +55,8 @@ fn expand(template: &str, settings: &Value, put: impl Fn(&str) -> Option<String>
     let mut out = String::new();
     let mut rest = template;
     while let Some((before, behind)) = rest.split_once('{') {
-        let (name, behind) = behind.split_once('}').ok_or_else(|| format!("`{template}` has a brace that is not closed"))?;
+        let (name, behind) =
+            behind.split_once('}').ok_or_else(|| format!("`{template}` has a brace that is not closed"))?;
         let value = setting(settings, name).ok_or_else(|| format!("the setting `{name}` is empty: enter it"))?;
         out.push_str(before);
         out.push_str(&put(value).ok_or_else(|| format!("the setting `{name}` can't stand in an address: correct it"))?);
@@ -157,7 +158,9 @@ fn fields(asked: &Asked<'_>) -> Result<Vec<(String, String)>, String> {
                     other => (key, other.to_string()),
                 }));
             } else {
-                return Err(format!("a body of type `{essence}` can't be checked for the pinned fields: send a form or JSON"));
+                return Err(format!(
+                    "a body of type `{essence}` can't be checked for the pinned fields: send a form or JSON"
+                ));
             }
         }
     }
@@ -213,7 +216,10 @@ fn check_rule(rule: &RequestRule, settings: &Value, asked: &Asked<'_>) -> Result
         return Err((2, "the path is not one of those that the manifest names".to_owned()));
     }
     if !rule.methods.contains(asked.method) {
-        return Err((3, format!("the method {} is not one of those that the manifest names for this path", asked.method)));
+        return Err((
+            3,
+            format!("the method {} is not one of those that the manifest names for this path", asked.method),
+        ));
     }
     check_pins(rule, asked).map_err(|why| (4, why))
 }
@@ -238,7 +244,8 @@ mod tests {
     use super::*;
 
     fn rule(origin: &str, path: &str, pinned: Value) -> RequestRule {
-        serde_json::from_value(json!({"methods": ["GET", "POST"], "origin": origin, "path": path, "pinned": pinned})).unwrap()
+        serde_json::from_value(json!({"methods": ["GET", "POST"], "origin": origin, "path": path, "pinned": pinned}))
+            .unwrap()
     }
 
     fn allowed(rule: &RequestRule, settings: &Value, method: &str, url: &str, body: Content<'_>) -> bool {
@@ -258,11 +265,22 @@ mod tests {
         assert!(get(&rule, &s, "https://API.test:443/v1/zones/0%2F25.2.0.192.in-addr.arpa."));
         assert!(get(&rule, &s, "https://api.test/v1/z%6Fnes/a?x=1"));
         for url in [
-            "https://api.test/v1/zones/", "https://api.test/v1/zones", "https://api.test/v1/zones/a/b", "https://api.test/v1/zones/a/",
-            "https://api.test/v1/zones/../users", "https://api.test/v1/zones/%2e%2e/users", "https://api.test/v1/zones/a%2F..%2F..%2Fusers",
-            "https://api.test/v1/zones/..%2f", "https://api.test/v1/zones/a%5c..%5cb", "https://api.test/v1/zones/a%00b",
-            "https://api.test/v1//zones/a", "https://api.test:8443/v1/zones/a", "http://api.test/v1/zones/a",
-            "https://api.test./v1/zones/a", "https://xapi.test/v1/zones/a", "https://api.test/v1/zones%2Fa",
+            "https://api.test/v1/zones/",
+            "https://api.test/v1/zones",
+            "https://api.test/v1/zones/a/b",
+            "https://api.test/v1/zones/a/",
+            "https://api.test/v1/zones/../users",
+            "https://api.test/v1/zones/%2e%2e/users",
+            "https://api.test/v1/zones/a%2F..%2F..%2Fusers",
+            "https://api.test/v1/zones/..%2f",
+            "https://api.test/v1/zones/a%5c..%5cb",
+            "https://api.test/v1/zones/a%00b",
+            "https://api.test/v1//zones/a",
+            "https://api.test:8443/v1/zones/a",
+            "http://api.test/v1/zones/a",
+            "https://api.test./v1/zones/a",
+            "https://xapi.test/v1/zones/a",
+            "https://api.test/v1/zones%2Fa",
         ] {
             assert!(!get(&rule, &s, url), "{url}");
         }
@@ -310,7 +328,10 @@ mod tests {
         let s = json!({});
         let post = |url: &str, body: Content<'_>| allowed(&rule, &s, "POST", url, body);
         let pair = |k: &str, v: &str| (k.to_owned(), v.to_owned());
-        let json = |data: &'static str| Content::Bytes { content_type: "application/json; charset=utf-8", data: data.as_bytes() };
+        let json = |data: &'static str| Content::Bytes {
+            content_type: "application/json; charset=utf-8",
+            data: data.as_bytes(),
+        };
         let url = "https://h.test/api";
         assert!(post(url, Content::Form(&[pair("cmd", "add")])));
         assert!(post("https://h.test/api?cmd=list", Content::None));

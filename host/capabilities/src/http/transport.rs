@@ -51,7 +51,10 @@ pub struct Prepared {
 impl fmt::Debug for Prepared {
     /// Neither headers nor body: they hold secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Prepared").field("method", &self.method).field("addresses", &self.addresses).finish_non_exhaustive()
+        f.debug_struct("Prepared")
+            .field("method", &self.method)
+            .field("addresses", &self.addresses)
+            .finish_non_exhaustive()
     }
 }
 
@@ -128,7 +131,8 @@ impl Network {
                 .map(|builder| Arc::new(builder.with_no_client_auth()))
                 .map_err(|error| error.to_string())
         });
-        made.clone().map_err(|why| Lost::before("tls", format!("this machine's root certificates can't be used: {why}")))
+        made.clone()
+            .map_err(|why| Lost::before("tls", format!("this machine's root certificates can't be used: {why}")))
     }
 }
 
@@ -199,7 +203,9 @@ where
         .max_headers(MAX_HEADERS)
         .handshake::<_, Full<Bytes>>(TokioIo::new(stream))
         .await
-        .map_err(|error| Lost::before("broken", format!("the connection broke before the request was sent: {error}")))?;
+        .map_err(|error| {
+            Lost::before("broken", format!("the connection broke before the request was sent: {error}"))
+        })?;
     // Ends with this call, whatever becomes of it.
     let mut driver = JoinSet::new();
     driver.spawn(connection);

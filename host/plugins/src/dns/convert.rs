@@ -3,8 +3,8 @@
 use wharf_capabilities::bindings::wharf::dns::zones;
 
 use super::{
-    Capabilities, Change, Check, Edit, Outcome, Probed, Problem, ProblemAction, Report, RrSet, Selector, Snapshot, Value,
-    Verdict, ZoneInfo, ZoneRef,
+    Capabilities, Change, Check, Edit, Outcome, Probed, Problem, ProblemAction, Report, RrSet, Selector, Snapshot,
+    Value, Verdict, ZoneInfo, ZoneRef,
 };
 use crate::{bindings::dns::exports::wharf::dns::provider as wit, text};
 
@@ -60,9 +60,9 @@ fn few<T>(what: &str, list: &[T], max: usize) -> Result<(), Unsound> {
 
 fn ttl(of: Option<u32>) -> Result<Option<u32>, Unsound> {
     match of {
-        Some(ttl) if ttl > MAX_TTL => {
-            Err(format!("the provider plugin gave a TTL of {ttl}, and {MAX_TTL} is the most: a negative number, perhaps"))
-        }
+        Some(ttl) if ttl > MAX_TTL => Err(format!(
+            "the provider plugin gave a TTL of {ttl}, and {MAX_TTL} is the most: a negative number, perhaps"
+        )),
         ttl => Ok(ttl),
     }
 }
@@ -256,9 +256,8 @@ pub(super) fn report(of: wit::Report, ids: &[u32]) -> Result<Report, Unsound> {
         ));
     }
     let outcomes = of.outcomes.into_iter().map(|(id, o)| {
-        let outcome = outcome(o).unwrap_or_else(|unsound| {
-            Outcome::Failed(Problem { action: ProblemAction::Verify, ..bug(unsound) })
-        });
+        let outcome = outcome(o)
+            .unwrap_or_else(|unsound| Outcome::Failed(Problem { action: ProblemAction::Verify, ..bug(unsound) }));
         (id, outcome)
     });
     Ok(Report {
@@ -275,9 +274,7 @@ pub(super) fn verdict(of: wit::Verdict) -> Verdict {
     };
     match of {
         wit::Verdict::Ok(set) => sound(set, &Verdict::Ok),
-        wit::Verdict::Adjusted((set, why)) => {
-            sound(set, &|set| Verdict::Adjusted(set, text::cut(&why, text::MESSAGE)))
-        }
+        wit::Verdict::Adjusted((set, why)) => sound(set, &|set| Verdict::Adjusted(set, text::cut(&why, text::MESSAGE))),
         wit::Verdict::Refused(p) => Verdict::Refused(problem(p)),
     }
 }

@@ -12,7 +12,9 @@ use wharf_capabilities::{
     call::{Bound, DnsCall, ZoneBinding},
 };
 
-use super::{Capabilities, Change, Check, Outcome, Probed, Problem, Report, RrSet, Selector, Snapshot, Verdict, ZoneRef, convert};
+use super::{
+    Capabilities, Change, Check, Outcome, Probed, Problem, Report, RrSet, Selector, Snapshot, Verdict, ZoneRef, convert,
+};
 use crate::{
     bindings::{dns::DnsProvider, zone_actions::ZoneActionsPart},
     call::{Callee, Job},
@@ -85,7 +87,11 @@ impl DnsSession {
     }
 
     /// For the Test button: each line one thing that works or doesn't.
-    pub async fn test_connection(&mut self, zone: Option<&str>, try_write: bool) -> Result<CallReport<Vec<Check>>, CallError> {
+    pub async fn test_connection(
+        &mut self,
+        zone: Option<&str>,
+        try_write: bool,
+    ) -> Result<CallReport<Vec<Check>>, CallError> {
         let zone = zone.map(str::to_owned);
         self.provider("test-connection", move |p, store, call| {
             Box::pin(async move {
@@ -108,7 +114,11 @@ impl DnsSession {
         .await
     }
 
-    pub async fn read(&mut self, zone: &ZoneRef, what: Selector) -> Result<CallReport<Result<Snapshot, Problem>>, CallError> {
+    pub async fn read(
+        &mut self,
+        zone: &ZoneRef,
+        what: Selector,
+    ) -> Result<CallReport<Result<Snapshot, Problem>>, CallError> {
         let (zone, what) = (convert::to_zone_ref(zone), convert::to_selector(what));
         self.provider("read", move |p, store, call| {
             Box::pin(async move {
@@ -120,7 +130,11 @@ impl DnsSession {
     }
 
     /// Applies a batch, in order. Every change has its outcome in the report.
-    pub async fn apply(&mut self, zone: &ZoneRef, batch: Vec<Change>) -> Result<CallReport<Result<Report, Problem>>, CallError> {
+    pub async fn apply(
+        &mut self,
+        zone: &ZoneRef,
+        batch: Vec<Change>,
+    ) -> Result<CallReport<Result<Report, Problem>>, CallError> {
         let zone = convert::to_zone_ref(zone);
         let ids: Vec<_> = batch.iter().map(|c| c.id).collect();
         let batch: Vec<_> = batch.into_iter().map(convert::to_change).collect();
@@ -129,10 +143,8 @@ impl DnsSession {
                 let answer = p.wharf_dns_provider().call_apply(store, call, &zone, &batch).await?;
                 // Something may have been written whatever the report is worth.
                 Ok(answer.map_err(convert::problem).and_then(|report| {
-                    convert::report(report, &ids).map_err(|unsound| Problem {
-                        action: super::ProblemAction::Verify,
-                        ..convert::bug(unsound)
-                    })
+                    convert::report(report, &ids)
+                        .map_err(|unsound| Problem { action: super::ProblemAction::Verify, ..convert::bug(unsound) })
                 }))
             })
         })
@@ -140,7 +152,11 @@ impl DnsSession {
     }
 
     /// What became of an accepted change.
-    pub async fn poll(&mut self, zone: &ZoneRef, operation: &str) -> Result<CallReport<Result<Outcome, Problem>>, CallError> {
+    pub async fn poll(
+        &mut self,
+        zone: &ZoneRef,
+        operation: &str,
+    ) -> Result<CallReport<Result<Outcome, Problem>>, CallError> {
         let (zone, operation) = (convert::to_zone_ref(zone), operation.to_owned());
         self.provider("poll", move |p, store, call| {
             Box::pin(async move {

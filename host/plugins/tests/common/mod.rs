@@ -75,7 +75,7 @@ pub fn adapter(reference: &str, body: &str, fields: &str) -> Vec<u8> {
 pub fn adapter_module(reference: &str, body: &str, imports: &str, fields: &str) -> String {
     let length = reference.len();
     format!(
-            r#"(module
+        r#"(module
                 {imports}
                 (memory (export "memory") 4)
                 (global $next (mut i32) (i32.const 65536))

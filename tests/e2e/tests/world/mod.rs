@@ -1,0 +1,348 @@
+//! A whole Wharf in one process and in virtual time: the real engine, runtime, capabilities and plugins on the in-memory
+//! books, against a simulated cluster that is called without a socket.
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "test code; not every test uses all of it"
+)]
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use axum::body::Body;
+use http_body_util::BodyExt;
+use pve_sim::{Sim, state::SimConfig};
+use serde_json::json;
+use tokio::{sync::watch, task::JoinHandle};
+use tower::ServiceExt;
+use wharf_capabilities::{
+    call::Lender,
+    http::Sender,
+    proxmox::{Executor, Request, Response, Servers, Transport, TransportError},
+    secrets::Keyring,
+};
+use wharf_engine::{
+    Engine, EngineConfig,
+    wish::{Order, Target, Wish},
+};
+use wharf_model::{
+    Clock, TokioClock,
+    object::ObjectKind,
+    operation::{LogBody, LogEntry, Operation, Status, StepResult},
+    service::{Phase, Service},
+};
+use wharf_plugins::{GrantRequest, Runtime, RuntimeConfig};
+use wharf_store::{Accepted, Books, ServiceFilter, memory::MemoryStore};
+
+pub const SECRET: &str = "11111111-2222-3333-4444-555555555555";
+pub const TOKEN: &str = "wharf@pve!wharf";
+
+/// Where `cargo xtask plugins` puts components.
+pub fn plugins_dir() -> PathBuf {
+    std::env::var_os("WHARF_PLUGINS_DIR")
+        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/plugins")), PathBuf::from)
+}
+
+pub fn component(name: &str) -> Vec<u8> {
+    let path = plugins_dir().join(format!("{name}.wasm"));
+    std::fs::read(&path).unwrap_or_else(|e| panic!("{} ({e}): run `cargo xtask plugins` first", path.display()))
+}
+
+/// Calls the simulator's router; a marked 599 is a broken connection.
+struct InProcess(Sim);
+
+#[async_trait]
+impl Transport for InProcess {
+    async fn send(&self, _base: &str, authorization: &str, request: &Request) -> Result<Response, TransportError> {
+        let encode = |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
+        let pairs: Vec<String> = request.params.iter().map(|(k, v)| format!("{}={}", encode(k), encode(v))).collect();
+        let mut uri = format!("/api2/json{}", request.path);
+        let mut body = String::new();
+        if matches!(request.method, "GET" | "DELETE") {
+            if !pairs.is_empty() {
+                uri = format!("{uri}?{}", pairs.join("&"));
+            }
+        } else {
+            body = pairs.join("&");
+        }
+        let mut built = http::Request::builder().method(request.method).uri(uri).header("authorization", authorization);
+        if !body.is_empty() {
+            built = built.header("content-type", "application/x-www-form-urlencoded");
+        }
+        let answer = self.0.router().oneshot(built.body(Body::from(body)).unwrap()).await.unwrap();
+        if answer.headers().contains_key("x-sim-lost") {
+            return Err(TransportError::MaybeSent("the connection broke".into()));
+        }
+        let status = answer.status().as_u16();
+        let bytes = answer.into_body().collect().await.unwrap().to_bytes().to_vec();
+        Ok(Response { status, reason: String::new(), body: bytes })
+    }
+}
+
+/// The books, the cluster, and everything that hosts share.
+pub struct World {
+    pub sim: Sim,
+    pub store: Arc<MemoryStore>,
+    pub books: Books,
+    pub clock: Arc<dyn Clock>,
+    pub keyring: Arc<Keyring>,
+    pub sender: Arc<Sender>,
+    dir: tempfile::TempDir,
+}
+
+/// One host on these books.
+pub struct Host {
+    pub engine: Arc<Engine>,
+    pub runtime: Arc<Runtime>,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Host {
+    /// As SIGKILL does: nothing more happens in it, at once.
+    pub fn kill(self) {
+        self.task.abort();
+    }
+
+    pub async fn stop(self) {
+        self.stop.send_replace(true);
+        self.engine.nudge();
+        let _ = self.task.await;
+    }
+}
+
+impl World {
+    pub async fn new(config: SimConfig) -> Self {
+        Self::with(config, Sender::new()).await
+    }
+
+    pub async fn with(config: SimConfig, sender: Sender) -> Self {
+        let sim = Sim::new(config);
+        let store = Arc::new(MemoryStore::new());
+        let books: Books = Arc::clone(&store) as Books;
+        let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at(1_790_000_000_000));
+        let keyring = Arc::new(Keyring::new([7; 32]));
+        let world =
+            Self { sim, store, books, clock, keyring, sender: Arc::new(sender), dir: tempfile::tempdir().unwrap() };
+        world.put(ObjectKind::Server, "pve", json!({"urls": ["http://sim"], "token_id": TOKEN})).await;
+        world.secret("server/pve", "secret", SECRET).await;
+        world
+            .put(ObjectKind::Image, "debian-12", json!({"templates": [{"server": "pve", "vmid": 9000}, {"server": "pve", "vmid": 9001}]}))
+            .await;
+        world.pool("v4", "192.0.2.10", "192.0.2.250", 24, "192.0.2.1").await;
+        world.pool("v6", "2001:db8::10", "2001:db8::ff", 64, "2001:db8::1").await;
+        world.plan("small", json!({})).await;
+        world
+    }
+
+    pub async fn put(&self, kind: ObjectKind, name: &str, body: serde_json::Value) {
+        self.books.put_object(kind, name, body, None, None, self.clock.now_ms()).await.unwrap();
+    }
+
+    pub async fn secret(&self, owner: &str, slot: &str, value: &str) {
+        let sealed = self.keyring.seal(owner, slot, value.as_bytes());
+        self.books.put_secret(owner, slot, &sealed, self.clock.now_ms()).await.unwrap();
+    }
+
+    pub async fn pool(&self, name: &str, first: &str, last: &str, length: u8, gateway: &str) {
+        let body = json!({
+            "server": "pve", "bridge": "vmbr0", "first": first, "last": last, "prefix_length": length, "gateway": gateway,
+            "nameservers": ["192.0.2.53"], "quarantine_s": 3600,
+        });
+        self.put(ObjectKind::Pool, name, body).await;
+    }
+
+    /// A plan of the KVM provisioner; `settings` over its defaults.
+    pub async fn plan(&self, name: &str, settings: serde_json::Value) {
+        let mut all = json!({"image": "debian-12", "main-domain": "example.com"});
+        for (key, value) in settings.as_object().unwrap() {
+            all[key] = value.clone();
+        }
+        self.put(ObjectKind::Plan, name, json!({"plugin": "proxmox-kvm", "server": "pve", "settings": all})).await;
+    }
+
+    pub async fn runtime(&self) -> Arc<Runtime> {
+        let servers = self.servers();
+        let lender = Arc::new(Lender {
+            books: Arc::clone(&self.books),
+            clock: Arc::clone(&self.clock),
+            keyring: Arc::clone(&self.keyring),
+            servers,
+            sender: Arc::clone(&self.sender),
+        });
+        let runtime = Runtime::open(RuntimeConfig::for_tests(shared_cache()), lender).await.unwrap();
+        for name in ["proxmox-kvm"] {
+            if runtime.manifest(name).is_none() {
+                install(&runtime, component(name)).await;
+            }
+        }
+        runtime
+    }
+
+    pub fn servers(&self) -> Arc<Servers> {
+        let transport = Arc::new(InProcess(self.sim.clone()));
+        Arc::new(Servers::with_transport(Arc::clone(&self.books), Arc::clone(&self.keyring), transport))
+    }
+
+    /// Starts a host. `prepare` may set its kill points before it runs.
+    pub async fn host(&self, prepare: impl FnOnce(&Engine)) -> Host {
+        self.host_with(EngineConfig::default(), prepare).await
+    }
+
+    pub async fn host_with(&self, config: EngineConfig, prepare: impl FnOnce(&Engine)) -> Host {
+        let runtime = self.runtime().await;
+        let executor =
+            Executor::new(self.servers(), Arc::clone(&self.books), Arc::clone(&self.keyring), Arc::clone(&self.clock));
+        let engine =
+            Engine::new(Arc::clone(&self.books), Arc::clone(&self.clock), Arc::clone(&runtime), Arc::new(executor), config);
+        prepare(&engine);
+        let (stop, stopped) = watch::channel(false);
+        let task = tokio::spawn(Arc::clone(&engine).run(stopped));
+        Host { engine, runtime, stop, task }
+    }
+
+    pub fn target(reference: &str) -> Target {
+        Target { panel: "shop".into(), reference: reference.into() }
+    }
+
+    pub fn order(plan: &str, options: &[(&str, &str)]) -> Wish {
+        let pairs = |list: &[(&str, &str)]| list.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<BTreeMap<_, _>>();
+        Wish::Provision(Order { plan: plan.into(), options: pairs(options), facts: pairs(&[("client-id", "42")]) })
+    }
+
+    pub async fn wish(&self, host: &Host, reference: &str, wish: Wish) -> Option<Box<Operation>> {
+        match host.engine.wish(&Self::target(reference), wish, None).await.unwrap() {
+            Accepted::Done { operation, .. } => operation,
+            other => panic!("not accepted: {other:?}"),
+        }
+    }
+
+    pub async fn service(&self, reference: &str) -> Service {
+        self.books.service_by_ref("shop", reference).await.unwrap().expect("a service")
+    }
+
+    pub async fn services(&self) -> Vec<Service> {
+        self.books.services(ServiceFilter { limit: 10_000, ..ServiceFilter::default() }).await.unwrap()
+    }
+
+    /// Waits (in virtual time) until the service is in this phase; tells what happened instead if it isn't.
+    pub async fn until(&self, reference: &str, phase: Phase, patience: Duration) -> Service {
+        let deadline = tokio::time::Instant::now() + patience;
+        loop {
+            let service = self.service(reference).await;
+            let open = self.books.operations(service.id, 1).await.unwrap();
+            let settled = open.first().is_some_and(|o| o.status.is_final());
+            if service.phase == phase && settled {
+                return service;
+            }
+            if tokio::time::Instant::now() > deadline {
+                panic!("{reference} is {} and not {phase} after {patience:?}:\n{}", service.phase, self.tell(reference).await);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    pub async fn log(&self, reference: &str) -> Vec<(Operation, Vec<LogEntry>)> {
+        let service = self.service(reference).await;
+        let mut all = Vec::new();
+        for operation in self.books.operations(service.id, 50).await.unwrap().into_iter().rev() {
+            let log = self.books.log(operation.id, 0, 10_000).await.unwrap();
+            all.push((operation, log));
+        }
+        all
+    }
+
+    /// The history of a service in words, for failures.
+    pub async fn tell(&self, reference: &str) -> String {
+        let mut text = String::new();
+        for (operation, log) in self.log(reference).await {
+            text.push_str(&format!("{} {} {} {:?}\n", operation.kind, operation.status.as_str(), operation.state, operation.reason));
+            for entry in log {
+                match entry.body {
+                    LogBody::Step { number, label, from, to, result, effect, duration_ms, .. } => {
+                        text.push_str(&format!("  [{number}] {label} ({from} -> {to}) {result:?} {effect:?} {duration_ms} ms\n"));
+                    }
+                    LogBody::Line { level, message, .. } => text.push_str(&format!("  {level}: {message}\n")),
+                }
+            }
+        }
+        text
+    }
+
+    /// States that the last operation of this kind has reached, in order.
+    pub async fn reached(&self, reference: &str, kind: &str) -> Vec<String> {
+        let log = self.log(reference).await;
+        let (_, entries) = log.into_iter().rev().find(|(o, _)| o.kind == kind).expect("such an operation");
+        entries
+            .into_iter()
+            .filter_map(|e| match e.body {
+                LogBody::Step { to, result: StepResult::Success | StepResult::Skip { .. }, .. } => Some(to),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// What must be true whatever happened: one VM a service and no other, no address or number twice, no slot held by
+    /// nobody, epochs that never go back.
+    pub async fn audit(&self) {
+        let services = self.services().await;
+        let guests = self.sim.guests();
+        let mut addresses = std::collections::BTreeSet::new();
+        for service in &services {
+            let marker = wharf_capabilities::proxmox::marker(service.id);
+            let own: Vec<u32> = guests
+                .values()
+                .filter(|vm| vm.config.get("description").is_some_and(|d| d.contains(&marker)))
+                .map(|vm| vm.vmid)
+                .collect();
+            match service.phase {
+                Phase::Active => assert_eq!(own, [service.vmid.unwrap()], "{}", self.tell(&service.reference).await),
+                Phase::Terminated => assert!(own.is_empty(), "{} left {own:?}", service.reference),
+                _ => assert!(own.len() <= 1, "{} has {own:?}", service.reference),
+            }
+            for lease in self.books.leases_of(service.id).await.unwrap() {
+                assert!(addresses.insert(lease.address), "{} is leased twice", lease.address);
+                assert_ne!(service.phase, Phase::Terminated, "{} keeps {}", service.reference, lease.address);
+            }
+            for operation in self.books.operations(service.id, 50).await.unwrap() {
+                let mut epoch = 0;
+                for entry in self.books.log(operation.id, 0, 10_000).await.unwrap() {
+                    if let LogBody::Step { epoch: now, .. } = entry.body {
+                        assert!(now >= epoch, "an older claim wrote after a newer one");
+                        epoch = now;
+                    }
+                }
+            }
+        }
+        let marked = guests.values().filter(|vm| vm.config.contains_key("description")).count();
+        let active = services.iter().filter(|s| s.phase == Phase::Active).count();
+        assert!(marked >= active);
+        for (pool, holders) in self.books.slots().await.unwrap() {
+            for holder in holders {
+                let operation = self.books.operation(holder).await.unwrap();
+                let live = operation.is_some_and(|o| !o.status.is_final());
+                assert!(live, "a slot of {pool} is held by an operation that is over");
+            }
+        }
+    }
+}
+
+/// Compiled components are the same for all tests of a process: one cache.
+fn shared_cache() -> PathBuf {
+    static CACHE: std::sync::OnceLock<tempfile::TempDir> = std::sync::OnceLock::new();
+    CACHE.get_or_init(|| tempfile::tempdir().unwrap()).path().to_owned()
+}
+
+/// Installs with everything granted that it wants.
+pub async fn install(runtime: &Runtime, component: Vec<u8>) {
+    let wants = Runtime::inspect(&component).unwrap().manifest.wants.keys().cloned().collect();
+    runtime.install(component, "test", GrantRequest::Allow(wants)).await.unwrap_or_else(|e| panic!("{e}"));
+}
+
+/// Whether an operation has ended well.
+pub fn succeeded(operation: &Operation) -> bool {
+    operation.status == Status::Succeeded
+}
