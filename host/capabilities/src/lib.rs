@@ -12,7 +12,6 @@ pub mod hook;
 pub mod http;
 pub mod ipam;
 pub mod provisioner;
-#[path = "pve/mod.rs"]
 pub mod proxmox;
 pub mod scrub;
 pub mod secrets;

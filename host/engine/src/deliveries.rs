@@ -46,7 +46,8 @@ impl Engine {
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = self.delivery_work.notified() => {}
-                _ = stop.changed() => {}
+                // Whoever could have said stop is gone: that is a stop, too.
+                changed = stop.changed() => if changed.is_err() { break },
             }
         }
     }

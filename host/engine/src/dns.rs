@@ -77,7 +77,8 @@ impl Engine {
             tokio::select! {
                 () = tokio::time::sleep(pause.max(Duration::from_millis(20))) => {}
                 () = self.dns_work.notified() => {}
-                _ = stop.changed() => {}
+                // Whoever could have said stop is gone: that is a stop, too.
+                changed = stop.changed() => if changed.is_err() { break },
             }
         }
     }

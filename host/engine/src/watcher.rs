@@ -16,7 +16,7 @@ impl Engine {
         while !*stop.borrow() {
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                _ = stop.changed() => continue,
+                changed = stop.changed() => if changed.is_err() { break } else { continue },
             }
             match self.look_at_tasks().await {
                 Ok((woken, running)) => {

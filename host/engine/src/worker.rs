@@ -92,7 +92,8 @@ impl Engine {
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = self.work.notified() => {}
-                _ = stop.changed() => {}
+                // Whoever could have said stop is gone: that is a stop, too.
+                changed = stop.changed() => if changed.is_err() { break },
             }
         }
         // What is in hand is brought to its next commit that gives the claim back.

@@ -65,7 +65,7 @@ async fn a_terminated_vm_is_gone_and_its_address_rests() {
 async fn a_full_clone_is_migrated_with_its_storage_mapped() {
     let world = World::new(SimConfig::default()).await;
     let host = world.host(|_| {}).await;
-    world.plan("far", json!({"clone": "full", "target-node": "pve3"})).await;
+    world.plan("far", json!({"clone": "full", "node": "pve3"})).await;
     world.wish(&host, "1", World::order("far", &[])).await;
     let service = world.until("1", Phase::Active, PATIENCE).await;
     assert_eq!(world.sim.guests()[&service.vmid.unwrap()].node, "pve3", "{}", world.tell("1").await);

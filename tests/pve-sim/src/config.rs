@@ -1,372 +1,346 @@
-//! What the simulated cluster consists of, and how long its work takes.
-//!
-//! Everything has a default, so `{}` is a usable configuration; an unknown key is an error. Durations are in
-//! milliseconds of the simulator's clock and all are multiplied by `time_scale`.
+//! A VM's configuration: reading, changing, digests, pending values, disk allocation, resize.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
-/// The secret of the built-in token `wharf@pve!wharf`.
-pub const DEFAULT_SECRET: &str = "5f1c7a52-6c1e-4b0a-9d57-2a4f6f1f8e11";
-/// The id of the built-in token.
-pub const DEFAULT_TOKEN: &str = "wharf@pve!wharf";
+use crate::{Answer, Params, Refusal, Sim, State, drives, state::Vm};
 
-/// The whole simulator.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct SimConfig {
-    /// Proxmox VE version, as `/version` tells it: "8.4.1", "9.1.4".
-    pub version: String,
-    /// Name of the cluster.
-    pub cluster: String,
-    pub nodes: Vec<NodeSpec>,
-    pub storages: Vec<StorageSpec>,
-    pub templates: Vec<TemplateSpec>,
-    pub tokens: Vec<TokenSpec>,
-    pub timings: Timings,
-    /// Factor on every duration; 0.1 = ten times as fast.
-    pub time_scale: f64,
-    /// Seed of all that is random: MACs, UUIDs, process ids.
-    pub seed: u64,
-    /// Unix time in seconds at the start; none = the wall clock's, read once.
-    pub epoch_unix: Option<u64>,
-    /// pvedaemon workers per node: how many protected calls a node handles at once. 0 = no limit.
-    pub workers: usize,
-    /// Whether errors carry JSON `message` too (libpve-http-server 5.2 and newer), or only the reason phrase.
-    pub json_message: bool,
-    /// Options of the cluster's firewall.
-    pub cluster_firewall: BTreeMap<String, String>,
-    /// Lower and upper bound of `/cluster/nextid`.
-    pub next_id: (u32, u32),
-    /// Bridges that exist on every node.
-    pub bridges: Vec<String>,
-    /// How many journal entries are kept; older ones are dropped, counters stay.
-    pub journal_limit: usize,
+/// Keys that this simulator takes, beside the indexed families.
+const KEYS: [&str; 46] = [
+    "acpi", "affinity", "agent", "args", "autostart", "balloon", "bios", "boot", "bootdisk", "cdrom", "cicustom", "cipassword",
+    "citype", "ciupgrade", "ciuser", "cores", "cpu", "cpulimit", "cpuunits", "description", "efidisk0", "freeze", "hookscript",
+    "hotplug", "hugepages", "keyboard", "kvm", "localtime", "machine", "memory", "name", "nameserver", "numa", "onboot", "ostype",
+    "protection", "reboot", "rng0", "scsihw", "searchdomain", "smbios1", "sockets", "sshkeys", "startup", "tags", "vga",
+];
+const FAMILIES: [&str; 8] = ["net", "ipconfig", "unused", "serial", "usb", "hostpci", "numa", "parallel"];
+/// Without hotplug these wait for the next start.
+const COLD: [&str; 6] = ["cores", "sockets", "memory", "cpu", "balloon", "bios"];
+
+/// A VM that is not there, or on another node.
+pub(crate) fn missing(node: &str, vmid: u32) -> Refusal {
+    Refusal::die(format!("Configuration file 'nodes/{node}/qemu-server/{vmid}.conf' does not exist"))
 }
 
-impl Default for SimConfig {
-    fn default() -> Self {
-        Self {
-            version: "9.1.4".into(),
-            cluster: "sim".into(),
-            nodes: ["pve1", "pve2", "pve3"].map(NodeSpec::new).into(),
-            storages: vec![
-                StorageSpec::new("local", "dir", false, &["iso", "backup", "vztmpl"]),
-                StorageSpec::new("local-lvm", "lvmthin", false, &["images", "rootdir"]),
-                StorageSpec::new("nfs", "nfs", true, &["images", "backup", "iso"]),
-            ],
-            templates: vec![
-                TemplateSpec::new(9000, "debian-12", "pve1", "local-lvm"),
-                TemplateSpec::new(9001, "debian-12-nfs", "pve1", "nfs"),
-                TemplateSpec {
-                    system: "virtio0".into(),
-                    boot: Some("order=net0;ide2;virtio0".into()),
-                    ..TemplateSpec::new(9002, "ubuntu-24", "pve1", "nfs")
-                },
-            ],
-            tokens: vec![TokenSpec { id: DEFAULT_TOKEN.into(), secret: DEFAULT_SECRET.into(), acl: None }],
-            timings: Timings::default(),
-            time_scale: 1.0,
-            seed: 1,
-            epoch_unix: None,
-            workers: 3,
-            json_message: true,
-            cluster_firewall: [("enable".to_owned(), "1".to_owned())].into(),
-            next_id: (100, 1_000_000),
-            bridges: vec!["vmbr0".into(), "vmbr1".into()],
-            journal_limit: 200_000,
+pub(crate) fn digest(vm: &Vm) -> String {
+    // Any stable mark of the content will do; 40 hex digits as Proxmox has them.
+    let mut state: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
+    let text = format!("{:?}{:?}", vm.config, vm.pending);
+    for byte in text.bytes() {
+        state = (state ^ u128::from(byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013B);
+    }
+    format!("{state:032x}{:08x}", text.len())
+}
+
+impl State {
+    pub(crate) fn vm(&mut self, node: &str, vmid: u32) -> Result<&mut Vm, Refusal> {
+        match self.vms.get_mut(&vmid) {
+            Some(vm) if vm.node == node => Ok(vm),
+            _ => Err(missing(node, vmid)),
+        }
+    }
+
+    pub(crate) fn unlocked(&mut self, node: &str, vmid: u32) -> Result<&mut Vm, Refusal> {
+        let vm = self.vm(node, vmid)?;
+        match vm.lock() {
+            Some(lock) => Err(Refusal::die(format!("VM is locked ({lock})"))),
+            None => Ok(vm),
         }
     }
 }
 
-impl SimConfig {
-    /// Milliseconds after scaling, as a duration.
-    #[must_use]
-    pub fn scaled(&self, ms: u64) -> std::time::Duration {
-        std::time::Duration::from_secs_f64((ms as f64 * self.time_scale.max(0.0)) / 1000.0)
+impl Sim {
+    /// Waits for the configuration file as Proxmox does, and gives up as it does.
+    pub(crate) async fn flock(&self, vmid: u32) -> Result<(), Refusal> {
+        let patience = self.timing().lock_wait;
+        let mut waited = 0;
+        loop {
+            if !self.lock().flocks.contains(&vmid) {
+                return Ok(());
+            }
+            if waited >= patience {
+                return Err(Refusal::die(format!("can't lock file '/var/lock/qemu-server/lock-{vmid}.conf' - got timeout")));
+            }
+            Self::sleep(100).await;
+            waited += 100;
+        }
     }
 
-    /// Whether this is Proxmox VE 9 or newer.
-    #[must_use]
-    pub fn is_nine(&self) -> bool {
-        self.version.split('.').next().and_then(|m| m.parse::<u32>().ok()).is_some_and(|m| m >= 9)
+    pub(crate) fn get_config(&self, node: &str, vmid: u32, params: &Params) -> Answer {
+        let mut state = self.lock();
+        let new = state.config.version.starts_with('9');
+        let vm = state.vm(node, vmid)?;
+        let current = params.get("current").is_some_and(|v| v == "1");
+        let config = if current { vm.config.clone() } else { vm.merged() };
+        let mut map: serde_json::Map<String, Value> = config
+            .into_iter()
+            .map(|(key, value)| {
+                // Numbers come as numbers or strings, as it pleases.
+                let value = match value.parse::<i64>() {
+                    Ok(n) if !(new && key == "memory") && key != "name" && key != "description" => json!(n),
+                    _ => json!(value),
+                };
+                (key, value)
+            })
+            .collect();
+        map.insert("digest".into(), digest(vm).into());
+        Ok(Value::Object(map))
     }
 
-    /// Finds contradictions: a template on a storage that isn't there, a number given twice.
-    ///
-    /// # Errors
-    /// One sentence that names the field.
-    pub fn check(&self) -> Result<(), String> {
-        let nodes: BTreeSet<_> = self.nodes.iter().map(|n| n.name.as_str()).collect();
-        let mut numbers = BTreeSet::new();
-        for t in &self.templates {
-            if !numbers.insert(t.vmid) {
-                return Err(format!("templates: the number {} is given twice", t.vmid));
+    pub(crate) fn get_pending(&self, node: &str, vmid: u32) -> Answer {
+        let mut state = self.lock();
+        let vm = state.vm(node, vmid)?;
+        let mut rows: Vec<Value> = Vec::new();
+        for (key, value) in &vm.config {
+            match vm.pending.get(key) {
+                None => rows.push(json!({"key": key, "value": value})),
+                Some(Some(new)) => rows.push(json!({"key": key, "value": value, "pending": new})),
+                Some(None) => rows.push(json!({"key": key, "value": value, "delete": 1})),
             }
-            if !nodes.contains(t.node.as_str()) {
-                return Err(format!("templates: {} is on node `{}`, which nodes doesn't list", t.vmid, t.node));
+        }
+        for (key, value) in vm.pending.iter().filter(|(k, _)| !vm.config.contains_key(*k)) {
+            rows.push(json!({"key": key, "pending": value}));
+        }
+        Ok(Value::Array(rows))
+    }
+
+    /// PUT and POST of the configuration, checks first.
+    pub(crate) fn check_config(&self, node: &str, vmid: u32, params: &Params) -> Result<(), Refusal> {
+        let mut state = self.lock();
+        let control = ["digest", "delete", "revert", "force", "background_delay", "skiplock"];
+        let mut any = false;
+        for (key, value) in params {
+            if control.contains(&key.as_str()) {
+                any |= key == "delete" || key == "revert";
+                continue;
             }
-            if !self.storages.iter().any(|s| s.name == t.storage) {
-                return Err(format!(
-                    "templates: {} is on storage `{}`, which storages doesn't list",
-                    t.vmid, t.storage
+            any = true;
+            let known = KEYS.contains(&key.as_str())
+                || drives::is_disk_key(key)
+                || FAMILIES.iter().any(|f| drives::indexed(key, f));
+            if !known {
+                return Err(Refusal::parameter(
+                    key,
+                    "property is not defined in schema and the schema does not allow additional properties",
                 ));
             }
+            if drives::indexed(key, "ipconfig") {
+                check_ipconfig(key, value)?;
+            }
+            if drives::indexed(key, "net")
+                && let Some(tag) = drives::get(value, "tag")
+                && !tag.parse::<u32>().is_ok_and(|t| (1..=4094).contains(&t))
+            {
+                return Err(Refusal::parameter(key, format!("invalid format - net.tag: value must have a minimum value of 1, not '{tag}'")));
+            }
         }
-        if self.nodes.is_empty() {
-            return Err("nodes: at least one is needed".into());
+        if !any {
+            return Err(Refusal::die("no options specified"));
+        }
+        let vm = state.unlocked(node, vmid)?;
+        if let Some(wanted) = params.get("digest")
+            && *wanted != digest(vm)
+        {
+            return Err(Refusal::die("detected modified configuration - file changed by other user? Try again. (checksum mismatch (file change by other user?))"));
         }
         Ok(())
     }
-}
 
-/// One node.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct NodeSpec {
-    pub name: String,
-    /// Bytes.
-    #[serde(default = "sixty_four_gib")]
-    pub memory: u64,
-    #[serde(default = "sixteen")]
-    pub cpus: u32,
-    #[serde(default = "yes")]
-    pub online: bool,
-}
+    pub(crate) fn apply_config(&self, node: &str, vmid: u32, params: &Params) -> Result<(), Refusal> {
+        let mut state = self.lock();
+        state.unlocked(node, vmid)?;
+        for key in params.get("delete").map(|d| d.split([',', ' ', ';']).collect::<Vec<_>>()).unwrap_or_default() {
+            delete_key(&mut state, node, vmid, key, params.get("force").is_some_and(|f| f == "1"))?;
+        }
+        for (key, value) in params {
+            if ["digest", "delete", "revert", "force", "background_delay", "skiplock"].contains(&key.as_str()) {
+                continue;
+            }
+            set_key(&mut state, node, vmid, key, value)?;
+        }
+        Ok(())
+    }
 
-impl NodeSpec {
-    /// A node with 64 GiB and 16 CPUs.
-    #[must_use]
-    pub fn new(name: &str) -> Self {
-        Self { name: name.into(), memory: sixty_four_gib(), cpus: sixteen(), online: true }
+    pub(crate) async fn put_config(&self, node: &str, vmid: u32, params: &Params) -> Answer {
+        self.flock(vmid).await?;
+        self.check_config(node, vmid, params)?;
+        self.apply_config(node, vmid, params)?;
+        Ok(Value::Null)
+    }
+
+    pub(crate) async fn post_config(&self, node: &str, vmid: u32, params: &Params, user: &str) -> Answer {
+        self.flock(vmid).await?;
+        self.check_config(node, vmid, params)?;
+        let sim = self.clone();
+        let (own, params) = (node.to_owned(), params.clone());
+        let time = self.timing().configure;
+        Ok(self.fork(node, "qmconfig", &vmid.to_string(), user, async move {
+            Sim::sleep(time).await;
+            sim.apply_config(&own, vmid, &params).map_err(|e| e.text)
+        }))
+    }
+
+    pub(crate) async fn resize(&self, node: &str, vmid: u32, params: &Params, user: &str) -> Answer {
+        let need = |key: &str| {
+            params.get(key).cloned().ok_or_else(|| Refusal::parameter(key, "property is missing and it is not optional"))
+        };
+        let (disk, size) = (need("disk")?, need("size")?);
+        self.flock(vmid).await?;
+        {
+            let mut state = self.lock();
+            let vm = state.unlocked(node, vmid)?;
+            if let Some(wanted) = params.get("digest")
+                && *wanted != digest(vm)
+            {
+                return Err(Refusal::die("checksum mismatch (file change by other user?)"));
+            }
+        }
+        let sim = self.clone();
+        let own = node.to_owned();
+        let time = self.timing().resize;
+        Ok(self.fork(node, "resize", &vmid.to_string(), user, async move {
+            Sim::sleep(time).await;
+            let mut state = sim.lock();
+            let vm = state.vm(&own, vmid).map_err(|e| e.text)?;
+            let value = vm.config.get(&disk).cloned().ok_or_else(|| format!("disk '{disk}' does not exist"))?;
+            let now = drives::get(&value, "size").and_then(|s| drives::mib(&s)).unwrap_or(0);
+            let wanted = match size.strip_prefix('+') {
+                Some(more) => now + drives::mib(more).ok_or("unable to parse size")?,
+                None => drives::mib(&size).ok_or("unable to parse size")?,
+            };
+            if wanted < now {
+                return Err("shrinking disks is not supported".to_owned());
+            }
+            vm.config.insert(disk.clone(), drives::with(&value, "size", &drives::size_text(wanted)));
+            let volid = drives::parse(&value).0;
+            let storage = volid.split(':').next().unwrap_or_default().to_owned();
+            for volume in state.volumes.iter_mut().filter(|v| v.volid == volid) {
+                volume.size_mib = wanted;
+            }
+            if let Some(s) = state.config.storages.iter_mut().find(|s| s.name == storage) {
+                s.used_mib += wanted - now;
+            }
+            Ok(())
+        }))
     }
 }
 
-fn sixty_four_gib() -> u64 {
-    64 << 30
-}
-fn sixteen() -> u32 {
-    16
-}
-fn yes() -> bool {
-    true
-}
-
-/// One storage, as `/storage` defines it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct StorageSpec {
-    pub name: String,
-    /// "dir", "btrfs", "nfs", "cifs" (files); "lvm", "lvmthin", "zfspool", "rbd" (block).
-    #[serde(rename = "type")]
-    pub kind: String,
-    #[serde(default)]
-    pub shared: bool,
-    /// Content types.
-    pub content: Vec<String>,
-    /// Nodes that have it; empty = all.
-    #[serde(default)]
-    pub nodes: Vec<String>,
-    /// Bytes; of each node's part if it isn't shared.
-    #[serde(default = "two_tib")]
-    pub capacity: u64,
-    #[serde(default)]
-    pub disabled: bool,
-    /// Backups kept per VM; none = no limit.
-    #[serde(default)]
-    pub keep_backups: Option<usize>,
-}
-
-fn two_tib() -> u64 {
-    2 << 40
-}
-
-impl StorageSpec {
-    /// A storage of 2 TiB on all nodes.
-    #[must_use]
-    pub fn new(name: &str, kind: &str, shared: bool, content: &[&str]) -> Self {
-        Self {
-            name: name.into(),
-            kind: kind.into(),
-            shared,
-            content: content.iter().map(|c| (*c).to_owned()).collect(),
-            nodes: vec![],
-            capacity: two_tib(),
-            disabled: false,
-            keep_backups: None,
+fn check_ipconfig(key: &str, value: &str) -> Result<(), Refusal> {
+    let bad = |text: String| Err(Refusal::parameter(key, format!("invalid format - {text}")));
+    for part in value.split(',') {
+        let Some((name, value)) = part.split_once('=') else { return bad(format!("value without key: {part}")) };
+        let good = match name {
+            "ip" => value == "dhcp" || cidr(value, true),
+            "ip6" => matches!(value, "dhcp" | "auto") || cidr(value, false),
+            "gw" => value.parse::<std::net::Ipv4Addr>().is_ok(),
+            "gw6" => value.parse::<std::net::Ipv6Addr>().is_ok(),
+            _ => return bad(format!("unknown key {name}")),
+        };
+        if !good {
+            return bad(format!("{name}: invalid address '{value}'"));
         }
     }
-
-    /// Whether volumes are files (`100/vm-100-disk-0.qcow2`) or block devices (`vm-100-disk-0`).
-    #[must_use]
-    pub fn is_file(&self) -> bool {
-        matches!(self.kind.as_str(), "dir" | "btrfs" | "nfs" | "cifs" | "cephfs")
+    if value.contains("gw=") && !value.contains("ip=") {
+        return bad("gateway specified without specifying an IP".into());
     }
-
-    /// Whether the name of a linked clone's volume contains its base. For LVM-thin it doesn't, which is why such a
-    /// clone can be migrated and one on dir, ZFS or btrfs can't.
-    #[must_use]
-    pub fn names_base(&self) -> bool {
-        self.is_file() || matches!(self.kind.as_str(), "zfspool" | "rbd")
-    }
-
-    /// Whether linked clones are possible.
-    #[must_use]
-    pub fn can_link(&self) -> bool {
-        self.kind != "lvm"
-    }
-
-    #[must_use]
-    pub fn on(&self, node: &str) -> bool {
-        self.nodes.is_empty() || self.nodes.iter().any(|n| n == node)
-    }
+    Ok(())
 }
 
-/// A template with a system disk and, normally, a cloud-init drive.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TemplateSpec {
-    pub vmid: u32,
-    pub name: String,
-    pub node: String,
-    pub storage: String,
-    /// Slot of the system disk: "scsi0", "virtio0", "sata0", "ide0".
-    #[serde(default = "scsi0")]
-    pub system: String,
-    /// Bytes.
-    #[serde(default = "three_gib")]
-    pub size: u64,
-    /// Slot of the cloud-init drive; none = the template has none.
-    #[serde(default = "ide2")]
-    pub cloudinit: Option<String>,
-    /// Where the cloud-init drive lies; none = the template's storage.
-    #[serde(default)]
-    pub cloudinit_storage: Option<String>,
-    /// The boot line; none = no boot line at all.
-    #[serde(default = "boot_scsi0")]
-    pub boot: Option<String>,
-    /// Further configuration keys; they win over the built-in ones.
-    #[serde(default)]
-    pub config: BTreeMap<String, String>,
-    /// IP sets in the template's firewall file, which every clone inherits.
-    #[serde(default)]
-    pub ipsets: BTreeMap<String, Vec<String>>,
-    /// Options in the template's firewall file.
-    #[serde(default)]
-    pub firewall_options: BTreeMap<String, String>,
+fn cidr(text: &str, v4: bool) -> bool {
+    text.split_once('/').is_some_and(|(ip, len)| {
+        let len: u8 = len.parse().unwrap_or(255);
+        if v4 { ip.parse::<std::net::Ipv4Addr>().is_ok() && len <= 32 } else { ip.parse::<std::net::Ipv6Addr>().is_ok() && len <= 128 }
+    })
 }
 
-fn scsi0() -> String {
-    "scsi0".into()
-}
-fn three_gib() -> u64 {
-    3 << 30
-}
-fn ide2() -> Option<String> {
-    Some("ide2".into())
-}
-fn boot_scsi0() -> Option<String> {
-    Some("order=scsi0;ide2;net0".into())
-}
-
-impl TemplateSpec {
-    /// A template with scsi0 of 3 GiB and a cloud-init drive at ide2.
-    #[must_use]
-    pub fn new(vmid: u32, name: &str, node: &str, storage: &str) -> Self {
-        Self {
-            vmid,
-            name: name.into(),
-            node: node.into(),
-            storage: storage.into(),
-            system: scsi0(),
-            size: three_gib(),
-            cloudinit: ide2(),
-            cloudinit_storage: None,
-            boot: boot_scsi0(),
-            config: BTreeMap::new(),
-            ipsets: BTreeMap::new(),
-            firewall_options: BTreeMap::new(),
+fn delete_key(state: &mut State, node: &str, vmid: u32, key: &str, force: bool) -> Result<(), Refusal> {
+    let vm = state.vm(node, vmid)?;
+    let Some(value) = vm.config.get(key).cloned() else {
+        vm.pending.remove(key);
+        return Ok(());
+    };
+    if drives::is_disk(key, &value) {
+        vm.config.remove(key);
+        let volid = drives::parse(&value).0;
+        if force {
+            state.free(&volid);
+        } else {
+            park(state.vm(node, vmid)?, &volid);
         }
+    } else if drives::indexed(key, "unused") {
+        vm.config.remove(key);
+        state.free(&value);
+    } else if vm.running && COLD.contains(&key) {
+        vm.pending.insert(key.to_owned(), None);
+    } else {
+        vm.config.remove(key);
     }
+    Ok(())
 }
 
-/// An API token.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TokenSpec {
-    /// `user@realm!name`.
-    pub id: String,
-    pub secret: String,
-    /// Path → privileges, inherited downwards, the longest path wins; none = everything is allowed.
-    #[serde(default)]
-    pub acl: Option<BTreeMap<String, BTreeSet<String>>>,
+/// A disk that nothing uses any more stays as `unusedN`.
+fn park(vm: &mut Vm, volid: &str) {
+    let n = (0..256).find(|n| !vm.config.contains_key(&format!("unused{n}"))).unwrap_or(255);
+    vm.config.insert(format!("unused{n}"), volid.to_owned());
 }
 
-/// How long things take, in milliseconds before scaling.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Timings {
-    pub read: u64,
-    pub write: u64,
-    /// A full copy of one disk.
-    pub clone_full: u64,
-    /// A linked copy of one disk.
-    pub clone_linked: u64,
-    /// The copy of a cloud-init drive.
-    pub clone_cloudinit: u64,
-    /// Moving one local disk to another node.
-    pub migrate_disk: u64,
-    /// The rest of a migration.
-    pub migrate: u64,
-    pub start: u64,
-    pub stop: u64,
-    /// A guest that listens shuts down in this time.
-    pub shutdown: u64,
-    pub resize: u64,
-    /// Allocating a disk.
-    pub allocate: u64,
-    pub destroy: u64,
-    pub backup: u64,
-    pub delete_volume: u64,
-    /// `pvestatd`'s cycle: status, memory and name in `/cluster/resources` are as old as its last turn.
-    pub status_cycle: u64,
-    /// The answer to a wrong secret is held back this long.
-    pub auth_failure: u64,
-    /// How long a call waits for a VM's configuration lock.
-    pub flock: u64,
-    /// The same for a clone, which waits only shortly.
-    pub flock_clone: u64,
-    /// A call that takes longer is answered with 596 while the work goes on.
-    pub proxy: u64,
-    /// One second of a `timeout` parameter.
-    pub second: u64,
-}
-
-impl Default for Timings {
-    fn default() -> Self {
-        Self {
-            read: 4,
-            write: 15,
-            clone_full: 900,
-            clone_linked: 150,
-            clone_cloudinit: 40,
-            migrate_disk: 700,
-            migrate: 200,
-            start: 400,
-            stop: 150,
-            shutdown: 500,
-            resize: 120,
-            allocate: 80,
-            destroy: 200,
-            backup: 800,
-            delete_volume: 100,
-            status_cycle: 10_000,
-            auth_failure: 3_000,
-            flock: 10_000,
-            flock_clone: 1_000,
-            proxy: 30_000,
-            second: 1_000,
+fn set_key(state: &mut State, node: &str, vmid: u32, key: &str, value: &str) -> Result<(), Refusal> {
+    let mut value = value.to_owned();
+    if drives::is_disk_key(key) {
+        let (first, rest) = drives::parse(&value);
+        let (storage, what) = first.split_once(':').unwrap_or((first.as_str(), ""));
+        let old = state.vm(node, vmid)?.config.get(key).map(|v| drives::parse(v).0);
+        if let Ok(gib) = what.parse::<f64>() {
+            // A number instead of a volume allocates one, every time.
+            let format = rest.iter().find(|(k, _)| k == "format").map(|(_, v)| v.clone());
+            let mib = (gib * 1024.0).round() as u64;
+            let volume = state.allocate(storage, node, vmid, mib, format.as_deref())?;
+            let mut rest: Vec<(String, String)> = rest.into_iter().filter(|(k, _)| k != "format" && k != "size").collect();
+            rest.push(("size".into(), drives::size_text(mib)));
+            value = drives::print(&volume.volid, &rest);
+        } else if what != "cloudinit" && !value.contains("media=cdrom") && !state.volumes.iter().any(|v| v.volid == first) {
+            return Err(Refusal::die(format!("volume '{first}' does not exist")));
+        } else if let Some(volume) = state.volumes.iter().find(|v| v.volid == first) {
+            value = drives::with(&value, "size", &drives::size_text(volume.size_mib));
         }
+        let now = drives::parse(&value).0;
+        let vm = state.vm(node, vmid)?;
+        if let Some(old) = old
+            && old != now
+            && !old.contains("cloudinit")
+        {
+            park(vm, &old);
+        }
+        vm.config.retain(|k, v| !(drives::indexed(k, "unused") && *v == now));
+        vm.config.insert(key.to_owned(), value);
+        return Ok(());
+    }
+    if drives::indexed(key, "net") && drives::mac_of(&value).is_none() {
+        let mac = state.new_mac();
+        let (model, rest) = drives::parse(&value);
+        value = drives::print(&format!("{}={mac}", model.trim_end_matches('=')), &rest);
+    }
+    let vm = state.vm(node, vmid)?;
+    if key == "cipassword" {
+        vm.cipassword = Some(value);
+        value = "**********".into();
+    }
+    if vm.running && COLD.contains(&key) && vm.config.get(key) != Some(&value) {
+        vm.pending.insert(key.to_owned(), Some(value));
+    } else {
+        vm.pending.remove(key);
+        vm.config.insert(key.to_owned(), value);
+    }
+    Ok(())
+}
+
+/// What a start makes of pending values.
+pub(crate) fn apply_pending(vm: &mut Vm) {
+    let pending: BTreeMap<String, Option<String>> = std::mem::take(&mut vm.pending);
+    for (key, value) in pending {
+        match value {
+            Some(value) => vm.config.insert(key, value),
+            None => vm.config.remove(&key),
+        };
     }
 }

@@ -1,323 +1,339 @@
-//! From an HTTP request to its answer: parameters, token, faults, node, workers, journal.
-//!
-//! A write is carried out by a task of its own, so it goes on when the caller hangs up, and when the 30 s of the proxy
-//! are over. An answer that is to be lost has status 599 and the header `x-sim-lost: 1`; over TCP [`crate::serve`]
-//! breaks the connection instead.
+//! The wire: routing, tokens, faults, the journal.
 
 use std::collections::BTreeMap;
 
-use axum::Router;
-use axum::body::Body;
-use axum::extract::State as Extract;
-use axum::routing::{get, post};
-use axum::{Json, http::Request, response::IntoResponse, response::Response};
-use http::{HeaderValue, StatusCode};
-use hyper::ext::ReasonPhrase;
+use axum::{
+    Router,
+    body::Body,
+    extract::{Request, State as AxumState},
+    http::{HeaderMap, Method, StatusCode},
+    response::Response,
+    routing::any,
+};
+use http_body_util::BodyExt;
+use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
-use crate::api::{Ctx, dispatch, vmid_of};
-use crate::error::{ApiError, Put};
-use crate::faults::{Control, Plan};
-use crate::sim::{Counted, Sim};
-use crate::state::LogEntry;
+use crate::{
+    Answer, Params, Refusal, Sim,
+    faults::{Condition, Fault, What},
+    state::Entry,
+};
 
-/// In-process sign of an answer that never arrives.
-pub const LOST_HEADER: &str = "x-sim-lost";
-/// Bytes of a request's body that Proxmox accepts.
-const MAX_BODY: usize = 512 * 1024;
+/// Largest body, as pveproxy has it.
+const MAX_POST: usize = 512 * 1024;
 
 impl Sim {
-    /// The API below `/api2/json` and the control endpoints below `/_sim`.
+    /// The API and `/_sim/…`.
     pub fn router(&self) -> Router {
-        Router::new()
-            .route("/_sim/state", get(|Extract(s): Extract<Self>| async move { Json(json!(s.snapshot())) }))
-            .route("/_sim/log", get(|Extract(s): Extract<Self>| async move { Json(json!(s.log())) }))
-            .route("/_sim/faults", get(|Extract(s): Extract<Self>| async move { Json(json!(s.faults())) }))
-            .route("/_sim/counters", get(|Extract(s): Extract<Self>| async move { Json(json!(s.counters())) }))
-            .route(
-                "/_sim/schema-violations",
-                get(|Extract(s): Extract<Self>| async move { Json(json!(s.schema_violations())) }),
-            )
-            .route("/_sim/control", post(control))
-            .fallback(api)
-            .with_state(self.clone())
+        Router::new().route("/_sim/{what}", any(control)).fallback(api).with_state(self.clone())
+    }
+
+    /// The same for serving over TCP, where lost replies break connections.
+    pub fn serving(&self) -> Router {
+        let sim = Self { served: true, ..self.clone() };
+        sim.router()
     }
 }
 
-async fn control(Extract(sim): Extract<Sim>, body: bytes::Bytes) -> Response {
-    let done = serde_json::from_slice::<Control>(&body).map_err(|e| e.to_string()).and_then(|c| sim.control(c));
-    match done {
-        Ok(v) => Json(json!({ "data": v })).into_response(),
-        Err(text) => (StatusCode::BAD_REQUEST, Json(json!({ "error": text }))).into_response(),
-    }
-}
-
-/// An answer of the API.
-fn answer(sim: &Sim, result: Result<Value, ApiError>) -> Response {
-    let (status, body, reason) = match result {
-        Ok(v) => (200, json!({ "data": v }), None),
-        Err(e) => {
-            let mut body = json!({ "data": null });
-            if !e.errors.is_empty() {
-                body.put("errors", json!(e.errors));
-            }
-            if sim.config().json_message {
-                body.put("message", json!(format!("{}\n", e.reason)));
-            }
-            (e.status, body, Some(e.reason))
+async fn control(AxumState(sim): AxumState<Sim>, axum::extract::Path(what): axum::extract::Path<String>, request: Request) -> Response {
+    let method = request.method().clone();
+    let body = read(request).await.unwrap_or_default();
+    let answer: Result<Value, String> = match (method, what.as_str()) {
+        (Method::GET, "state") => serde_json::to_value(sim.snapshot()).map_err(|e| e.to_string()),
+        (Method::GET, "log") => serde_json::to_value(sim.log()).map_err(|e| e.to_string()),
+        (Method::GET, "schema-violations") => Ok(json!(sim.schema_violations())),
+        (Method::POST, "fault") => serde_json::from_slice::<Fault>(&body).map(|f| sim.fault(f)).map(|()| Value::Null).map_err(|e| e.to_string()),
+        (Method::POST, "condition") => {
+            serde_json::from_slice::<Condition>(&body).map(|c| sim.condition(c)).map(|()| Value::Null).map_err(|e| e.to_string())
         }
+        (Method::DELETE, "fault") => {
+            sim.clear_faults();
+            Ok(Value::Null)
+        }
+        _ => Err("known: GET state, log, schema-violations; POST fault, condition; DELETE fault".into()),
     };
-    let mut response = Json(body).into_response();
-    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let phrase = reason.map(|r| r.replace(['\r', '\n'], " ").trim_end().as_bytes().to_vec());
-    if let Some(phrase) = phrase.and_then(|p| ReasonPhrase::try_from(p).ok()) {
-        response.extensions_mut().insert(phrase);
+    match answer {
+        Ok(value) => reply(StatusCode::OK, None, &value),
+        Err(text) => reply(StatusCode::BAD_REQUEST, None, &json!({"error": text})),
     }
-    if status >= 400 {
-        response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
+}
+
+async fn read(request: Request) -> Option<Vec<u8>> {
+    let bytes = request.into_body().collect().await.ok()?.to_bytes();
+    (bytes.len() <= MAX_POST).then(|| bytes.to_vec())
+}
+
+fn reply(status: StatusCode, reason: Option<&str>, value: &Value) -> Response {
+    let mut response = Response::new(Body::from(value.to_string()));
+    *response.status_mut() = status;
+    response.headers_mut().insert("content-type", axum::http::HeaderValue::from_static("application/json;charset=UTF-8"));
+    if let Some(reason) = reason {
+        let clean: String = reason.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { ' ' }).collect();
+        if let Ok(phrase) = hyper::ext::ReasonPhrase::try_from(clean) {
+            response.extensions_mut().insert(phrase);
+        }
     }
     response
 }
 
-fn lost() -> Response {
-    let mut r = Response::new(Body::empty());
-    *r.status_mut() = StatusCode::from_u16(599).unwrap_or(StatusCode::BAD_GATEWAY);
-    r.headers_mut().insert(LOST_HEADER, HeaderValue::from_static("1"));
-    r
+fn refuse(refusal: &Refusal) -> Response {
+    let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut value = json!({"data": null, "message": format!("{}\n", refusal.text)});
+    if !refusal.errors.is_empty()
+        && let Some(map) = value.as_object_mut()
+    {
+        map.insert("errors".into(), json!(refusal.errors));
+    }
+    reply(status, Some(&refusal.text), &value)
 }
 
-fn decode(text: &str) -> String {
-    percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
+/// A connection that breaks. In process it is a marked 599; over TCP the body ends before it has begun.
+fn broken(served: bool) -> Response {
+    if served {
+        let stream = futures::stream::once(async { Err::<axum::body::Bytes, _>(std::io::Error::other("connection broken")) });
+        return Response::new(Body::from_stream(stream));
+    }
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::from_u16(599).unwrap_or(StatusCode::BAD_GATEWAY);
+    response.headers_mut().insert("x-sim-lost", axum::http::HeaderValue::from_static("1"));
+    response
 }
 
-/// A JSON value as Proxmox's parameter would be.
-fn flat(v: &Value) -> String {
-    match v {
-        Value::String(s) => s.clone(),
-        Value::Bool(b) => u8::from(*b).to_string(),
-        Value::Array(a) => a.iter().map(flat).collect::<Vec<_>>().join(","),
-        other => other.to_string(),
+struct Call {
+    method: String,
+    path: String,
+    params: Params,
+    user: String,
+}
+
+async fn api(AxumState(sim): AxumState<Sim>, request: Request) -> Response {
+    let method = request.method().as_str().to_owned();
+    let path = request.uri().path().strip_prefix("/api2/json").unwrap_or(request.uri().path()).to_owned();
+    let query = request.uri().query().unwrap_or_default().to_owned();
+    let headers = request.headers().clone();
+    let Some(body) = read(request).await else {
+        return refuse(&Refusal::new(413, "for data too large"));
+    };
+    let token = match authenticate(&sim, &headers) {
+        Ok(token) => token,
+        Err(refusal) => {
+            Sim::sleep(sim.timing().denied).await;
+            return refuse(&refusal);
+        }
+    };
+    if method == "DELETE" && !body.is_empty() {
+        return refuse(&Refusal::new(501, "Unexpected content for method 'DELETE'"));
+    }
+    let params = match params(&query, &headers, &body) {
+        Ok(params) => params,
+        Err(refusal) => return refuse(&refusal),
+    };
+    let faults = take_faults(&sim, &method, &path);
+    let call = Call { method, path, params, user: token };
+    for fault in &faults {
+        match fault {
+            What::SlowStart(ms) => Sim::sleep(*ms).await,
+            What::Refuse { status, text } => {
+                let refusal = Refusal::new(*status, text);
+                journal(&sim, &call, *status);
+                return refuse(&refusal);
+            }
+            What::DropBefore => return broken(sim.served),
+            What::Thief => {
+                if let Some(vmid) = call.params.get("newid").and_then(|v| v.parse().ok()) {
+                    let mut state = sim.lock();
+                    let node = state.config.nodes.last().map(|n| n.name.clone()).unwrap_or_default();
+                    state.foreign(vmid, &node);
+                }
+            }
+            What::Late(ms) => {
+                let (sim, ms) = (sim.clone(), *ms);
+                tokio::spawn(async move {
+                    Sim::sleep(ms).await;
+                    let answer = dispatch(&sim, &call).await;
+                    journal(&sim, &call, answer.map_or_else(|r| r.status, |_| 200));
+                });
+                return refuse(&Refusal::new(596, "Connection timed out"));
+            }
+            What::TaskFails(_) | What::TaskWarns => sim.lock().next_task = Some(fault.clone()),
+            What::SlowAnswer(_) | What::LoseReply => {}
+        }
+    }
+    let timing = sim.timing();
+    Sim::sleep(if call.method == "GET" { timing.read } else { timing.write }).await;
+    let answer = dispatch(&sim, &call).await;
+    journal(&sim, &call, answer.as_ref().map_or_else(|r| r.status, |_| 200));
+    for fault in &faults {
+        match fault {
+            What::SlowAnswer(ms) => Sim::sleep(*ms).await,
+            What::LoseReply => return broken(sim.served),
+            _ => {}
+        }
+    }
+    match answer {
+        Ok(data) => reply(StatusCode::OK, None, &json!({"data": data})),
+        Err(refusal) => refuse(&refusal),
     }
 }
 
-fn parameters(method: &str, query: &str, kind: &str, body: &[u8]) -> Result<BTreeMap<String, String>, ApiError> {
-    let mut out: BTreeMap<String, String> = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
-    if body.is_empty() {
-        return Ok(out);
+fn authenticate(sim: &Sim, headers: &HeaderMap) -> Result<String, Refusal> {
+    let denied = || Refusal::new(401, "No ticket");
+    let text = headers.get("authorization").and_then(|v| v.to_str().ok()).ok_or_else(denied)?;
+    let (id, secret) = text.strip_prefix("PVEAPIToken=").and_then(|t| t.rsplit_once('=')).ok_or_else(denied)?;
+    match sim.lock().config.tokens.get(id) {
+        Some(known) if known == secret => Ok(id.to_owned()),
+        _ => Err(Refusal::new(401, "invalid token value!")),
     }
-    if !matches!(method, "POST" | "PUT") {
-        return Err(ApiError::new(501, format!("Unexpected content for method '{method}'")));
-    }
-    if kind.starts_with("application/json") {
-        let value: Value =
-            serde_json::from_slice(body).map_err(|e| ApiError::new(400, format!("malformed JSON string: {e}")))?;
-        let map = value.as_object().ok_or_else(|| ApiError::new(400, "JSON content is not an object"))?;
-        out.extend(map.iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k.clone(), flat(v))));
+}
+
+fn params(query: &str, headers: &HeaderMap, body: &[u8]) -> Result<Params, Refusal> {
+    let mut all = Params::new();
+    let mut take = |text: &str| {
+        for pair in text.split('&').filter(|p| !p.is_empty()) {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let decode = |t: &str| percent_decode_str(&t.replace('+', " ")).decode_utf8_lossy().into_owned();
+            all.insert(decode(key), decode(value));
+        }
+    };
+    take(query);
+    let kind = headers.get("content-type").and_then(|v| v.to_str().ok()).unwrap_or_default();
+    if kind.starts_with("application/json") && !body.is_empty() {
+        let map: BTreeMap<String, Value> = serde_json::from_slice(body).map_err(|e| Refusal::new(400, format!("bad JSON: {e}")))?;
+        for (key, value) in map {
+            let text = match value {
+                Value::String(text) => text,
+                Value::Bool(b) => i32::from(b).to_string(),
+                Value::Null => continue,
+                other => other.to_string(),
+            };
+            all.insert(key, text);
+        }
     } else {
-        out.extend(url::form_urlencoded::parse(body).into_owned());
+        take(&String::from_utf8_lossy(body));
     }
-    Ok(out)
+    Ok(all)
 }
 
-/// Whose request it is.
-fn token_of(sim: &Sim, header: Option<&str>) -> Result<String, String> {
-    let Some(text) = header.and_then(|h| h.strip_prefix("PVEAPIToken=")) else { return Err("No ticket".into()) };
-    let Some((id, secret)) = text.split_once('=') else { return Err("invalid PVE API token".into()) };
-    sim.with(|st| match st.tokens.get(id) {
-        None => Err(format!(
-            "no such token '{}' for user '{}'",
-            id.split('!').nth(1).unwrap_or(""),
-            id.split('!').next().unwrap_or("")
-        )),
-        Some(_) if st.revoked.contains(id) => Err("invalid token value!".into()),
-        Some(t) if t.secret == secret => Ok(id.to_owned()),
-        Some(_) => Err("invalid token value!".into()),
-    })
-}
-
-async fn api(Extract(sim): Extract<Sim>, request: Request<Body>) -> Response {
-    let (parts, body) = request.into_parts();
-    let method = parts.method.as_str().to_owned();
-    let header = |h: http::header::HeaderName| parts.headers.get(h).and_then(|v| v.to_str().ok()).map(str::to_owned);
-    let Some(path) = parts.uri.path().strip_prefix("/api2/json") else {
-        return answer(&sim, Err(ApiError::new(501, format!("no such file '{}'", parts.uri.path()))));
-    };
-    let segments: Vec<String> = path.split('/').filter(|s| !s.is_empty()).map(decode).collect();
-    let body = match axum::body::to_bytes(body, MAX_BODY).await {
-        Ok(b) => b,
-        Err(_) => return answer(&sim, Err(ApiError::new(501, "for data too large"))),
-    };
-    let kind = header(http::header::CONTENT_TYPE).unwrap_or_default();
-    let params = parameters(&method, parts.uri.query().unwrap_or_default(), &kind, &body);
-    let (params, bad_params) = match params {
-        Ok(p) => (p, None),
-        Err(e) => (BTreeMap::new(), Some(e)),
-    };
-    let token = token_of(&sim, header(http::header::AUTHORIZATION).as_deref());
-    let vmid = vmid_of(&segments, &params);
-    let path = format!("/{}", segments.join("/"));
-    let seq = note(&sim, &method, &path, &params, token.as_deref().unwrap_or("-"), vmid);
-    let token = match token {
-        Ok(t) => t,
-        Err(text) => {
-            sim.sleep(sim.config().timings.auth_failure).await;
-            let e = ApiError::new(401, text);
-            close(&sim, seq, 401, &e.reason, false);
-            return answer(&sim, Err(e));
-        }
-    };
-    if let Some(e) = bad_params {
-        close(&sim, seq, e.status, &e.reason, false);
-        return answer(&sim, Err(e));
-    }
-    for schema in &sim.inner.schemas {
-        let found = schema.check(&method, &segments, &params);
-        sim.with(|st| st.violations.extend(found.into_iter().map(|v| v.in_request(seq))));
-    }
-    let cx = Ctx { sim: sim.clone(), method, segments, params, token };
-    let plan = sim.with(|st| st.plan(&cx.method, &path, vmid));
-    run(cx, plan, seq, vmid).await
-}
-
-/// Lets the faults work, then carries the request out.
-async fn run(cx: Ctx, plan: Plan, seq: u64, vmid: Option<u32>) -> Response {
-    let sim = cx.sim.clone();
-    if let Some((status, text)) = plan.fail {
-        sim.sleep(plan.delay).await;
-        close(&sim, seq, status, &text, false);
-        return answer(&sim, Err(ApiError::new(status, text)));
-    }
-    if plan.drop_before {
-        sim.sleep(plan.delay).await;
-        close(&sim, seq, 599, "", true);
-        return lost();
-    }
-    let write = cx.method != "GET";
-    let wait = plan.delay + plan.late.map_or(0, |(ms, _)| ms);
-    let thief = plan.thief.zip(vmid);
-    let quiet = plan.lose_after || plan.late.is_some();
-    let work = async move {
-        let sim = cx.sim.clone();
-        sim.sleep(wait).await;
-        if let Some((node, vmid)) = thief {
-            let now = sim.now_ms();
-            let here = cx.segments.get(1).cloned().unwrap_or_default();
-            sim.with(|st| st.foreign(vmid, node.as_deref().unwrap_or(&here), now));
-        }
-        let result = carry_out(&cx, write).await;
-        let (status, reason) = match &result {
-            Ok(_) => (200, ""),
-            Err(e) => (e.status, e.reason.as_str()),
-        };
-        close(&sim, seq, status, reason, quiet);
-        result
-    };
-    if !write {
-        let result = work.await;
-        sim.sleep(plan.delay_answer).await;
-        return if plan.lose_after { lost() } else { answer(&sim, result) };
-    }
-    let job = tokio::spawn(work);
-    if let Some((_, answer_ms)) = plan.late {
-        sim.sleep(answer_ms).await;
-        return answer(&sim, Err(ApiError::new(596, "Connection timed out")));
-    }
-    let limit = sim.config().scaled(sim.config().timings.proxy);
-    let result = match tokio::time::timeout(limit, job).await {
-        Ok(Ok(result)) => result,
-        Ok(Err(_)) => Err(ApiError::die("worker died")),
-        Err(_) => {
-            sim.with(|st| entry(st, seq, |e| e.lost = true));
-            return answer(&sim, Err(ApiError::new(596, "Broken pipe")));
-        }
-    };
-    sim.sleep(plan.delay_answer).await;
-    if plan.lose_after { lost() } else { answer(&sim, result) }
-}
-
-async fn carry_out(cx: &Ctx, write: bool) -> Result<Value, ApiError> {
-    let sim = &cx.sim;
-    let t = &sim.config().timings;
-    let node = match cx.segments.as_slice() {
-        [a, node, ..] if a == "nodes" => Some(node.clone()),
-        _ => None,
-    };
-    if let Some(node) = &node {
-        match sim.with(|st| st.nodes.get(node).map(|n| n.online)) {
-            None => {
-                return Err(ApiError::die(format!(
-                    "hostname lookup '{node}' failed - failed to get address info for: {node}: Name or service not known"
-                )));
+fn take_faults(sim: &Sim, method: &str, path: &str) -> Vec<What> {
+    let mut state = sim.lock();
+    let mut taken = Vec::new();
+    for fault in &mut state.faults {
+        if fault.hits(method, path) {
+            if let Some(times) = &mut fault.times {
+                *times -= 1;
             }
-            Some(false) => {
-                sim.sleep(t.read).await;
-                return Err(ApiError::new(595, "No route to host"));
-            }
-            Some(true) => {}
+            taken.push(fault.what.clone());
         }
     }
-    let protected = write || cx.segments.last().is_some_and(|s| s == "current");
-    let slots = node.as_ref().filter(|_| protected).and_then(|n| sim.inner.workers.get(n).cloned());
-    let limited = sim.with(|st| st.limit_workers);
-    let _slot = match slots.filter(|_| limited) {
-        Some(s) => s.acquire_owned().await.ok(),
-        None => None,
-    };
-    let _count = node.filter(|_| protected).map(|n| Counted::new(sim, |c| &mut c.protected_by_node, &n));
-    sim.sleep(if write { t.write } else { t.read }).await;
-    if write && !sim.with(|st| st.quorate) {
-        return Err(ApiError::die("cluster not ready - no quorum?"));
-    }
-    dispatch(cx).await
+    state.faults.retain(|f| f.times != Some(0));
+    taken
 }
 
-fn note(sim: &Sim, method: &str, path: &str, params: &BTreeMap<String, String>, token: &str, vmid: Option<u32>) -> u64 {
+fn journal(sim: &Sim, call: &Call, status: u16) {
     let t_ms = sim.now_ms();
-    sim.with(|st| {
-        st.counters.requests += 1;
-        if method != "GET" {
-            st.counters.writes += 1;
-            if let Some(id) = vmid {
-                *st.counters.writes_by_vmid.entry(id).or_default() += 1;
-            }
-        }
-        let seq = st.journal.back().map_or(st.counters.requests, |e| e.seq + 1);
-        st.journal.push_back(LogEntry {
-            seq,
-            t_ms,
-            took_ms: 0,
-            token: token.to_owned(),
-            method: method.to_owned(),
-            path: path.to_owned(),
-            params: params.clone(),
-            status: 0,
-            reason: String::new(),
-            vmid,
-            lost: false,
-        });
-        if st.journal.len() > st.cfg.journal_limit {
-            st.journal.pop_front();
-        }
-        seq
-    })
+    let mut state = sim.lock();
+    let seq = state.fresh();
+    let in_path = call.path.split('/').skip_while(|s| *s != "qemu").nth(1).and_then(|v| v.parse().ok());
+    let vmid = call.params.get("newid").and_then(|v| v.parse().ok()).or(in_path);
+    if let (Some(vmid), true) = (vmid, call.method != "GET") {
+        *state.writes.entry(vmid).or_default() += 1;
+    }
+    state.log.push(Entry {
+        seq,
+        t_ms,
+        token: call.user.clone(),
+        method: call.method.clone(),
+        path: call.path.clone(),
+        params: call.params.clone(),
+        status,
+        vmid,
+    });
 }
 
-fn entry(st: &mut crate::state::State, seq: u64, f: impl FnOnce(&mut LogEntry)) {
-    let first = st.journal.front().map_or(0, |e| e.seq);
-    let at = seq.checked_sub(first).and_then(|i| usize::try_from(i).ok());
-    if let Some(e) = at.and_then(|i| st.journal.get_mut(i)).filter(|e| e.seq == seq) {
-        f(e);
+async fn dispatch(sim: &Sim, call: &Call) -> Answer {
+    let decoded: Vec<String> = call
+        .path
+        .split('/')
+        .filter(|s| !s.is_empty())
+        .map(|s| percent_decode_str(s).decode_utf8_lossy().into_owned())
+        .collect();
+    let parts: Vec<&str> = decoded.iter().map(String::as_str).collect();
+    let p = &call.params;
+    if let Some(schema) = &sim.schema {
+        let wrong = schema.check(&call.method, &parts, p);
+        sim.lock().violations.extend(wrong);
+    }
+    if call.method != "GET" && !sim.lock().quorate {
+        return Err(Refusal::die("cluster not ready - no quorum?"));
+    }
+    let forbidden = sim.lock().forbidden.iter().find(|(t, path, _)| *t == call.user && call.path.contains(path.as_str())).cloned();
+    if let Some((_, path, privilege)) = forbidden {
+        return Err(Refusal::new(403, format!("Permission check failed ({path}, {privilege})")));
+    }
+    match (call.method.as_str(), parts.as_slice()) {
+        ("GET", ["version"]) => sim.version(),
+        ("GET", ["access", "permissions"]) => sim.permissions(),
+        ("GET", ["cluster", "resources"]) => sim.resources(p),
+        ("GET", ["cluster", "status"]) => sim.cluster_status(),
+        ("GET", ["cluster", "nextid"]) => sim.nextid(p),
+        ("GET", ["cluster", "firewall", "options"]) => sim.cluster_firewall(),
+        ("GET", ["nodes"]) => sim.nodes(),
+        (_, ["nodes", node, rest @ ..]) => {
+            let online = sim.lock().node(node).map(|n| n.online);
+            match online {
+                None => Err(Refusal::die(format!("hostname lookup '{node}' failed - failed to get address info"))),
+                Some(false) => Err(Refusal::new(595, "No route to host")),
+                Some(true) => on_node(sim, call, node, rest).await,
+            }
+        }
+        _ => Err(Refusal::new(501, format!("Method '{} {}' not implemented", call.method, call.path))),
     }
 }
 
-fn close(sim: &Sim, seq: u64, status: u16, reason: &str, lost: bool) {
-    let now = sim.now_ms();
-    sim.with(|st| {
-        entry(st, seq, |e| {
-            e.status = status;
-            e.reason = reason.to_owned();
-            e.took_ms = now.saturating_sub(e.t_ms);
-            e.lost |= lost;
-        });
-    });
+async fn on_node(sim: &Sim, call: &Call, node: &str, rest: &[&str]) -> Answer {
+    let (p, user) = (&call.params, call.user.as_str());
+    match (call.method.as_str(), rest) {
+        ("GET", ["status"]) => sim.node_status(node),
+        ("GET", ["storage"]) => sim.storages(node, p),
+        ("GET", ["storage", storage, "content"]) => sim.content(node, storage, p),
+        ("DELETE", ["storage", _, "content", volume @ ..]) => sim.remove_volume(node, &volume.join("/"), user),
+        ("GET", ["tasks"]) => sim.task_list(node, p),
+        ("GET", ["tasks", upid, "status"]) => sim.task_status(node, upid),
+        ("GET", ["tasks", upid, "log"]) => sim.task_log(upid),
+        ("POST", ["vzdump"]) => sim.vzdump(node, p, user).await,
+        ("GET", ["qemu"]) => sim.guests_of(node),
+        (method, ["qemu", vmid, rest @ ..]) => {
+            let vmid: u32 = vmid.parse().map_err(|_| Refusal::parameter("vmid", "type check ('integer') failed"))?;
+            on_vm(sim, method, node, vmid, rest, p, user).await
+        }
+        _ => Err(Refusal::new(501, format!("Method '{} {}' not implemented", call.method, call.path))),
+    }
+}
+
+async fn on_vm(sim: &Sim, method: &str, node: &str, vmid: u32, rest: &[&str], p: &Params, user: &str) -> Answer {
+    match (method, rest) {
+        ("GET", ["config"]) => sim.get_config(node, vmid, p),
+        ("PUT", ["config"]) => sim.put_config(node, vmid, p).await,
+        ("POST", ["config"]) => sim.post_config(node, vmid, p, user).await,
+        ("GET", ["pending"]) => sim.get_pending(node, vmid),
+        ("PUT", ["resize"]) => sim.resize(node, vmid, p, user).await,
+        ("POST", ["clone"]) => sim.clone_vm(node, vmid, p, user),
+        ("GET", ["migrate"]) => sim.migrate_check(node, vmid),
+        ("POST", ["migrate"]) => sim.migrate(node, vmid, p, user).await,
+        ("GET", ["status", "current"]) => sim.status(node, vmid),
+        ("POST", ["status", "start"]) => sim.start(node, vmid, user).await,
+        ("POST", ["status", "stop"]) => sim.stop(node, vmid, p, user).await,
+        ("POST", ["status", "shutdown"]) => sim.shutdown(node, vmid, p, user).await,
+        ("DELETE", []) => sim.destroy(node, vmid, user).await,
+        ("GET", ["firewall", "options"]) => sim.fw_options(node, vmid),
+        ("PUT", ["firewall", "options"]) => sim.fw_set_options(node, vmid, p),
+        ("GET", ["firewall", "ipset"]) => sim.fw_sets(node, vmid),
+        ("POST", ["firewall", "ipset"]) => sim.fw_new_set(node, vmid, p),
+        ("GET", ["firewall", "ipset", name]) => sim.fw_entries(node, vmid, name),
+        ("POST", ["firewall", "ipset", name]) => sim.fw_add_entry(node, vmid, name, p),
+        ("DELETE", ["firewall", "ipset", name, cidr @ ..]) => sim.fw_remove_entry(node, vmid, name, &cidr.join("/")),
+        ("POST", ["agent", "ping"]) => sim.agent_ping(),
+        _ => Err(Refusal::new(501, format!("Method '{method} /nodes/{node}/qemu/{vmid}/{}' not implemented", rest.join("/")))),
+    }
 }

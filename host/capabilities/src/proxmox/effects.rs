@@ -144,6 +144,18 @@ pub struct Executor {
     clock: Arc<dyn Clock>,
 }
 
+/// Where the writes of one effect leave, and until when: one that is sent later could overtake the look for it.
+struct Outlet<'a> {
+    client: &'a Client,
+    end: tokio::time::Instant,
+}
+
+impl Outlet<'_> {
+    async fn write(&self, method: &'static str, node: &str, path: &str, params: Vec<(String, String)>) -> Result<Value, PveError> {
+        self.client.write(method, node, path, params, self.end).await
+    }
+}
+
 /// What a fresh look before a write allows.
 enum Owned {
     Yes(Box<VmView>),
@@ -172,8 +184,20 @@ impl Executor {
         }
     }
 
+    fn outlet<'a>(&self, client: &'a Client, effect: &Effect) -> Outlet<'a> {
+        let left = u64::try_from(effect.deadline_ms.saturating_sub(self.clock.now_ms())).unwrap_or(0);
+        Outlet { client, end: tokio::time::Instant::now() + std::time::Duration::from_millis(left) }
+    }
+
     async fn clone_vm(&self, client: &Client, effect: &Effect, service: &Service, body: &EffectBody) -> Execution {
         let EffectBody::Clone { vmid, template, name, full, options } = body else { return failed("bug", "not a clone") };
+        let out = self.outlet(client, effect);
+        // Burnt meanwhile: whatever comes under that number is not this service's.
+        match self.books.service(service.id).await {
+            Ok(Some(row)) if row.vmid == Some(*vmid) => {}
+            Ok(_) => return failed("number-taken", format!("VM number {vmid} is no longer this service's")),
+            Err(error) => return after(PveError::Unreachable(format!("the host's books: {error}"))),
+        }
         let node = match client.node_of(*template).await {
             Ok(Some(node)) => node,
             Ok(None) => return failed("no-template", format!("template {template} is not on this server any more")),
@@ -188,7 +212,7 @@ impl Executor {
         ];
         params.extend(options.iter().map(|(k, v)| (k.clone(), v.clone())));
         let path = format!("/nodes/{}/qemu/{template}/clone", segment(&node));
-        match client.write("POST", &node, &path, params).await {
+        match out.write("POST", &node, &path, params).await {
             Ok(value) => task_of(&value),
             Err(PveError::Failed(text)) if text.contains("already exists") => self.number_exists(client, effect, service, body).await,
             Err(PveError::Parameter(errors)) if errors.iter().any(|(_, text)| text.contains("already exists")) => {
@@ -297,9 +321,23 @@ impl Executor {
         if matches!(body, EffectBody::Clone { .. }) {
             return self.clone_vm(client, effect, service, body).await;
         }
-        if let EffectBody::RemoveBackup { node, storage, volume, .. } = body {
-            let path = format!("/nodes/{}/storage/{}/content/{}", segment(node), segment(storage), segment(volume));
-            return match client.write("DELETE", node, &path, Vec::new()).await {
+        let out = self.outlet(client, effect);
+        if let EffectBody::RemoveBackup { vmid, node, storage, volume } = body {
+            let path = format!("/nodes/{}/storage/{}/content", segment(node), segment(storage));
+            let rows = match client.get(&path, &[("content", "backup"), ("vmid", &vmid.to_string())]).await {
+                Ok(rows) => rows,
+                Err(error) => return after_read(error),
+            };
+            let own = marker(service.id);
+            match rows.as_array().and_then(|rows| rows.iter().find(|row| text(row, "volid") == volume)) {
+                None => return ok(),
+                Some(row) if !text(row, "notes").split_whitespace().any(|word| word == own) => {
+                    return failed("foreign", format!("`{volume}` does not carry the marker of this service: it is left alone"));
+                }
+                Some(_) => {}
+            }
+            let path = format!("{path}/{}", segment(volume));
+            return match out.write("DELETE", node, &path, Vec::new()).await {
                 Ok(value) => task_or_done(&value),
                 Err(PveError::Failed(text)) if text.contains("does not exist") => ok(),
                 Err(error) => after(error),
@@ -323,7 +361,7 @@ impl Executor {
                 }
                 let mut params = owned(&[("target", target.clone()), ("with-local-disks", "1".into())]);
                 params.extend(options.iter().map(|(k, v)| (k.clone(), v.clone())));
-                client.write("POST", &node, &format!("{at}/migrate"), params).await
+                out.write("POST", &node, &format!("{at}/migrate"), params).await
             }
             EffectBody::Configure { set, delete, digest, .. } => {
                 let (mut params, scrubber) = match self.reveal(service, set).await {
@@ -337,34 +375,34 @@ impl Executor {
                 // Allocating a disk may take longer than a proxied call may last, so it runs as a task.
                 let allocates = set.iter().any(|(k, v)| keys::new_disk(k, v).is_some());
                 let method = if allocates { "POST" } else { "PUT" };
-                return match client.write(method, &node, &format!("{at}/config"), params).await {
+                return match out.write(method, &node, &format!("{at}/config"), params).await {
                     Ok(value) => task_or_done(&value),
                     Err(error) => scrubbed(after(error), &scrubber),
                 };
             }
             EffectBody::Resize { disk, to_mib, .. } => {
                 let params = owned(&[("disk", disk.clone()), ("size", format!("{to_mib}M"))]);
-                client.write("PUT", &node, &format!("{at}/resize"), params).await
+                out.write("PUT", &node, &format!("{at}/resize"), params).await
             }
             EffectBody::Start { .. } if view.status == "running" => return ok(),
-            EffectBody::Start { .. } => client.write("POST", &node, &format!("{at}/status/start"), Vec::new()).await,
+            EffectBody::Start { .. } => out.write("POST", &node, &format!("{at}/status/start"), Vec::new()).await,
             EffectBody::Shutdown { .. } | EffectBody::Stop { .. } if view.status == "stopped" => return ok(),
             EffectBody::Shutdown { timeout_s, force, .. } => {
                 let params = owned(&[("timeout", timeout_s.to_string()), ("forceStop", i32::from(*force).to_string())]);
-                client.write("POST", &node, &format!("{at}/status/shutdown"), params).await
+                out.write("POST", &node, &format!("{at}/status/shutdown"), params).await
             }
-            EffectBody::Stop { .. } => client.write("POST", &node, &format!("{at}/status/stop"), Vec::new()).await,
+            EffectBody::Stop { .. } => out.write("POST", &node, &format!("{at}/status/stop"), Vec::new()).await,
             EffectBody::Destroy { .. } => {
                 if view.status != "stopped" {
                     return failed("running", format!("VM {vmid} is {}: a running VM can't be removed", view.status));
                 }
-                client.write("DELETE", &node, &at, owned(&[("purge", "1".into())])).await
+                out.write("DELETE", &node, &at, owned(&[("purge", "1".into())])).await
             }
             EffectBody::FirewallOptions { set, .. } => {
                 let params = set.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
-                client.write("PUT", &node, &format!("{at}/firewall/options"), params).await
+                out.write("PUT", &node, &format!("{at}/firewall/options"), params).await
             }
-            EffectBody::FirewallSet { name, addresses, .. } => return self.firewall_set(client, &node, &at, name, addresses).await,
+            EffectBody::FirewallSet { name, addresses, .. } => return self.firewall_set(&out, &node, &at, name, addresses).await,
         };
         match answer {
             Ok(value) => task_or_done(&value),
@@ -373,7 +411,8 @@ impl Executor {
     }
 
     /// What is missing goes in before what is too much goes out: an empty set would drop all traffic.
-    async fn firewall_set(&self, client: &Client, node: &str, at: &str, name: &str, wanted: &[IpNet]) -> Execution {
+    async fn firewall_set(&self, out: &Outlet<'_>, node: &str, at: &str, name: &str, wanted: &[IpNet]) -> Execution {
+        let client = out.client;
         let sets = match client.get(&format!("{at}/firewall/ipset"), &[]).await {
             Ok(sets) => sets,
             Err(error) => return after_read(error),
@@ -381,7 +420,7 @@ impl Executor {
         let path = format!("{at}/firewall/ipset/{}", segment(name));
         let there = sets.as_array().map(Vec::as_slice).unwrap_or_default().iter().any(|s| text(s, "name") == name);
         if !there {
-            match client.write("POST", node, &format!("{at}/firewall/ipset"), vec![("name".into(), name.to_owned())]).await {
+            match out.write("POST", node, &format!("{at}/firewall/ipset"), vec![("name".into(), name.to_owned())]).await {
                 Ok(_) => {}
                 Err(PveError::Parameter(errors)) if errors.iter().any(|(_, t)| t.contains("already exists")) => {}
                 Err(error) => return after(error),
@@ -392,14 +431,14 @@ impl Executor {
             Err(error) => return after_read(error),
         };
         for network in wanted.iter().filter(|w| !entries.iter().any(|(_, e)| e == *w)) {
-            match client.write("POST", node, &path, vec![("cidr".into(), plain_address(network))]).await {
+            match out.write("POST", node, &path, vec![("cidr".into(), plain_address(network))]).await {
                 Ok(_) => {}
                 Err(PveError::Parameter(errors)) if errors.iter().any(|(_, t)| t.contains("already exists")) => {}
                 Err(error) => return after(error),
             }
         }
         for (spelling, _) in entries.iter().filter(|(_, e)| !wanted.contains(e)) {
-            if let Err(error) = client.write("DELETE", node, &format!("{path}/{}", segment(spelling)), Vec::new()).await {
+            if let Err(error) = out.write("DELETE", node, &format!("{path}/{}", segment(spelling)), Vec::new()).await {
                 return after(error);
             }
         }
@@ -607,7 +646,8 @@ fn parse(effect: &Effect) -> Result<EffectBody, Execution> {
 impl Effector for Executor {
     async fn call_timeout_ms(&self, server: &str) -> i64 {
         match self.servers.client(server).await {
-            Ok(client) => i64::from(client.config.heavy_timeout_ms),
+            // The looks before it take their time too.
+            Ok(client) => i64::from(client.config.heavy_timeout_ms) + i64::from(client.config.timeout_ms),
             Err(_) => 60_000,
         }
     }

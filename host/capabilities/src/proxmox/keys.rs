@@ -1,27 +1,68 @@
 //! Configuration keys that Proxmox knows, so that an unknown one is refused before it is sent.
 //!
 //! Only keys that stand in the schemas of PVE 8 and 9 alike. A newer key is refused with its name rather than sent to a
-//! server that answers 400 to the whole call.
+//! server that answers 400 to the whole call. Keys that reach beyond the VM (devices of the node, host scripts) are not on
+//! the list, volumes of other VMs can't be named, and the line by which the VM is known stays.
+
+use wharf_model::service::ServiceId;
+
+use super::marked;
 
 const KEYS: [&str; 42] = [
-    "acpi", "affinity", "agent", "autostart", "balloon", "bios", "boot", "bootdisk", "cicustom", "cipassword", "citype",
+    "acpi", "agent", "autostart", "balloon", "bios", "boot", "bootdisk", "cicustom", "cipassword", "citype",
     "ciupgrade", "ciuser", "cores", "cpu", "cpulimit", "cpuunits", "description", "efidisk0", "hotplug", "keyboard", "kvm",
     "localtime", "machine", "memory", "name", "nameserver", "numa", "onboot", "ostype", "protection", "reboot", "rng0", "scsihw",
-    "searchdomain", "smbios1", "sockets", "sshkeys", "startup", "tablet", "tags", "vga",
+    "searchdomain", "smbios1", "sockets", "sshkeys", "startup", "tablet", "tags", "vcpus", "vga",
 ];
-const FAMILIES: [(&str, u32); 9] = [
-    ("ide", 4), ("sata", 6), ("scsi", 31), ("virtio", 16), ("net", 32), ("ipconfig", 32), ("unused", 256), ("serial", 4), ("usb", 14),
+const FAMILIES: [(&str, u32); 8] = [
+    ("ide", 4), ("sata", 6), ("scsi", 31), ("virtio", 16), ("net", 32), ("ipconfig", 32), ("unused", 256), ("serial", 4),
 ];
 const DISKS: [&str; 4] = ["ide", "sata", "scsi", "virtio"];
 
 fn index<'a>(key: &'a str, family: &str) -> Option<u32> {
     let digits: &'a str = key.strip_prefix(family)?;
-    (digits.len() < 4 && digits.chars().all(|c| c.is_ascii_digit())).then(|| digits.parse().ok()).flatten()
+    ((1..4).contains(&digits.len()) && digits.chars().all(|c| c.is_ascii_digit())).then(|| digits.parse().ok()).flatten()
 }
 
 /// Whether it may be set.
 pub fn known(key: &str) -> bool {
     KEYS.contains(&key) || FAMILIES.iter().any(|(family, n)| index(key, family).is_some_and(|i| i < *n))
+}
+
+/// Why a value may not be set, if so: a code and a sentence.
+pub fn refused(key: &str, value: &str, vmid: u32, service: ServiceId) -> Option<(&'static str, String)> {
+    if key == "description" && marked(value) != Some(service) {
+        return Some(("marker", "the description must keep the line by which the VM is known as this service's".into()));
+    }
+    if key.starts_with("serial") && value != "socket" {
+        return Some(("not-lent", format!("`{key}` may only be `socket`: devices of the node are not lent")));
+    }
+    if key != "description" && value.chars().any(char::is_control) {
+        return Some(("value", format!("`{key}` holds a line break or another control character")));
+    }
+    let names_volume = is_disk_slot(key) || key == "efidisk0" || index(key, "unused").is_some();
+    if names_volume && !own_volume(value, vmid) {
+        return Some(("foreign-volume", format!("`{key}` names a volume that is not VM {vmid}'s: a new one, its own, an ISO or none")));
+    }
+    None
+}
+
+/// A new volume, one of this VM's, a cloud-init drive, an ISO, or none. Nothing is copied from elsewhere.
+fn own_volume(value: &str, vmid: u32) -> bool {
+    let (first, rest) = parts(value);
+    let volume = first.strip_prefix("file=").unwrap_or(&first);
+    if rest.iter().any(|(key, _)| key == "import-from" || key == "file") {
+        return false;
+    }
+    if matches!(volume, "none" | "cdrom") {
+        return true;
+    }
+    let Some((storage, name)) = volume.split_once(':') else { return false };
+    let last = name.rsplit('/').next().unwrap_or_default();
+    let own = last.starts_with(&format!("vm-{vmid}-"));
+    let iso = name.starts_with("iso/") && !name.contains("..");
+    let new = !name.is_empty() && name.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    !storage.is_empty() && !storage.contains('/') && (new || own || iso || name == "cloudinit")
 }
 
 /// `scsi0`, `virtio3`, …
@@ -93,10 +134,10 @@ mod tests {
 
     #[test]
     fn known_keys_are_known_and_others_are_not() {
-        for key in ["cores", "scsi0", "scsi30", "net0", "ipconfig31", "unused255"] {
+        for key in ["cores", "vcpus", "scsi0", "scsi30", "net0", "ipconfig31", "unused255"] {
             assert!(known(key), "{key}");
         }
-        for key in ["", "scsi31", "scsihwx", "bandwidth", "net", "lock", "template"] {
+        for key in ["", "scsi31", "scsihwx", "bandwidth", "net", "lock", "template", "usb0", "hostpci0", "args", "affinity"] {
             assert!(!known(key), "{key}");
         }
     }

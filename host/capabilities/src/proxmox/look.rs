@@ -21,17 +21,30 @@ impl Client {
         for fresh in [false, true] {
             let node = if fresh { self.resources(true).await?.vms.get(&vmid).map(|v| v.node.clone()) } else { self.node_of(vmid).await? };
             let Some(node) = node else { return Ok(VmView::default()) };
+            if self.resources(false).await?.vms.get(&vmid).is_some_and(|vm| vm.container) {
+                return Ok(VmView { presence: Presence::Foreign, node: Some(node), ..VmView::default() });
+            }
             match self.look_on(&node, vmid).await {
-                Err(PveError::Missing(_)) if !fresh => {}
-                Err(PveError::Missing(_)) => return Ok(VmView::default()),
+                Err(PveError::Missing(_)) => {}
                 Err(error) => return Err(error),
                 Ok(mut view) => {
                     view.presence = whose(&view, service);
+                    if view.presence == Presence::Foreign {
+                        // Not ours to show.
+                        view = VmView {
+                            presence: Presence::Foreign,
+                            node: view.node,
+                            status: view.status,
+                            lock: view.lock,
+                            ..VmView::default()
+                        };
+                    }
                     return Ok(view);
                 }
             }
         }
-        Ok(VmView::default())
+        // Listed on a node that does not have it: not gone, but on its way.
+        Err(PveError::Busy(format!("VM {vmid} is on its way between two nodes")))
     }
 
     /// A template, whoever's it is.

@@ -1,7 +1,6 @@
 //! The admin's Test of a server: what works, what doesn't, and what to do about it.
 
 use serde::Serialize;
-use serde_json::Value;
 
 use super::{Servers, client::{Client, PveError, text}};
 
@@ -91,7 +90,7 @@ async fn permissions(client: &Client) -> TestLine {
     let mut missing = Vec::new();
     for (path, privileges) in NEEDED {
         for privilege in privileges {
-            let has = |at: &str| held.get(at).and_then(|p| p.get(*privilege)).is_some_and(|v| *v == Value::from(1) || *v == Value::from(0));
+            let has = |at: &str| held.get(at).and_then(|p| p.get(*privilege)).is_some_and(|v| matches!(v.as_u64(), Some(0 | 1)));
             if !has(path) && !has("/") {
                 missing.push(format!("{privilege} on {path}"));
             }

@@ -22,6 +22,8 @@ pub struct VmRow {
     pub node: String,
     pub status: String,
     pub template: bool,
+    /// A container: it has the number, and nothing else in common.
+    pub container: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -60,6 +62,7 @@ impl Resources {
                             node: text(row, "node").to_owned(),
                             status: text(row, "status").to_owned(),
                             template: number(row, "template") == Some(1),
+                            container: text(row, "type") == "lxc",
                         };
                         all.vms.insert(vmid, vm);
                     }

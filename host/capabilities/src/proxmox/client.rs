@@ -23,6 +23,8 @@ use super::inventory::Resources;
 
 /// Short protected calls at once on one node: pvedaemon has three workers, and the admin's own session needs one.
 const WRITES_PER_NODE: usize = 2;
+/// With less time left a write is not begun.
+const LEAST_TIME: Duration = Duration::from_secs(1);
 /// How old a shared look at the cluster may be.
 const RESOURCES_AGE: Duration = Duration::from_millis(1_000);
 
@@ -161,13 +163,15 @@ impl Client {
         Err(last)
     }
 
-    /// A write, once, at the first address. `node` bounds how many run there at a time.
+    /// A write, sent once: at the first address that takes a connection. `node` bounds how many run there at a time.
+    /// After `end` nothing is sent any more: whoever looks for it then must not be overtaken by it.
     pub async fn write(
         &self,
         method: &'static str,
         node: &str,
         path: &str,
         params: Vec<(String, String)>,
+        end: Instant,
     ) -> Result<Value, PveError> {
         if let Some(reason) = self.parked() {
             return Err(PveError::Unauthorized(reason));
@@ -182,17 +186,26 @@ impl Client {
             let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(nodes.entry(node.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(WRITES_PER_NODE))))
         };
-        let _permit = gate.acquire().await;
-        let Some(url) = self.config.urls.first() else {
-            return Err(PveError::Config(format!("server `{}` has no URL: enter one", self.name)));
-        };
-        let request = Request {
-            method,
-            path: path.to_owned(),
-            params,
-            timeout: Duration::from_millis(u64::from(self.config.heavy_timeout_ms)),
-        };
-        let answer = self.once(url, &request).await;
+        let crowded = || PveError::Busy(format!("node {node} has {WRITES_PER_NODE} writes in flight already"));
+        let _permit = tokio::time::timeout_at(end, gate.acquire()).await.map_err(|_| crowded())?;
+        let mut answer = Err(PveError::Config(format!("server `{}` has no URL: enter one", self.name)));
+        for url in &self.config.urls {
+            let left = end.saturating_duration_since(Instant::now());
+            if left < LEAST_TIME {
+                return Err(crowded());
+            }
+            let request = Request {
+                method,
+                path: path.to_owned(),
+                params: params.clone(),
+                timeout: left.min(Duration::from_millis(u64::from(self.config.heavy_timeout_ms))),
+            };
+            answer = self.once(url, &request).await;
+            // No connection was made, so another address may be tried.
+            if !matches!(answer, Err(PveError::Unreachable(_))) {
+                break;
+            }
+        }
         // Whatever was written, what was seen before is old.
         *self.resources.lock().await = None;
         answer
@@ -267,9 +280,9 @@ pub fn is_missing(text: &str) -> bool {
     text.contains("Configuration file 'nodes/") && text.contains("does not exist")
 }
 
-/// Contention that passes by itself.
+/// Contention that passes by itself. A guest that does not shut down says `got timeout` too, and is none.
 pub fn is_busy(text: &str) -> bool {
-    ["got timeout", "VM is locked", "got lock request timeout", "no quorum", "cluster not ready", "unable to acquire lock"]
+    ["can't lock file", "VM is locked", "got lock request timeout", "no quorum", "cluster not ready", "unable to acquire lock"]
         .iter()
         .any(|part| text.contains(part))
 }

@@ -26,6 +26,11 @@ use crate::{
 
 type Answer<T> = wasmtime::Result<Result<T, Failure>>;
 
+/// Numbers that are tried when VMs out of the token's sight hold them.
+const UNSEEN: usize = 20;
+/// Operations that the books keep of a service.
+const HISTORY: usize = 50;
+
 /// An error of the server as a plugin sees it.
 pub(crate) fn to_failure(error: &PveError) -> Failure {
     let (action, code) = match error {
@@ -103,6 +108,45 @@ impl CallState {
         Ok(self.vmid()?.ok_or_else(|| {
             failure(Action::ReportBug, "no-number", "no VM number is reserved: call reserve-number in an earlier step")
         }))
+    }
+
+    /// Whether a clone of this service ever went well, or that can't be said any more.
+    async fn ever_cloned(&mut self) -> Result<bool, wharf_store::StoreError> {
+        let service = match &self.bound {
+            Bound::Operation(binding) => binding.run.service.id,
+            _ => return Ok(true),
+        };
+        let operations = self.lender.books.operations(service, HISTORY).await?;
+        if operations.len() >= HISTORY {
+            return Ok(true);
+        }
+        for operation in operations {
+            let effects = self.lender.books.effects(operation.id).await?;
+            if effects.iter().any(|e| e.kind == "clone" && e.result.as_ref().is_some_and(|r| r.ok)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Only what an admin listed under an image may be seen and copied.
+    async fn listed(&mut self, template: u32) -> Result<Result<(), Failure>, wharf_store::StoreError> {
+        let server = match &self.bound {
+            Bound::Operation(binding) => binding.run.service.server.clone(),
+            Bound::Server(name) => name.clone(),
+            _ => String::new(),
+        };
+        let objects = self.lender.books.objects(ObjectKind::Image).await?;
+        let listed = objects.into_iter().any(|o| {
+            serde_json::from_value::<Image>(o.body)
+                .is_ok_and(|image| image.templates.iter().any(|t| t.server == server && t.vmid == template))
+        });
+        Ok(if listed {
+            Ok(())
+        } else {
+            let text = format!("template {template} is listed under no image of this server: add it to one");
+            Err(failure(Action::FixConfig, "template-not-listed", text))
+        })
     }
 
     fn check_secrets(&self, set: &[(String, String)]) -> Result<(), Failure> {
@@ -195,9 +239,25 @@ impl vms::HostVm for CallState {
         let now = self.lender.clock.now_ms();
         let client = attempt!(self.client().await?);
         let taken: Vec<u32> = attempt!(client.resources(false).await).vms.keys().copied().collect();
-        let vmid = attempt_books!(self.lender.books.reserve_vmid(&server, service, first, &taken, now).await);
-        self.operation_mut()?.run.service.vmid = Some(vmid);
-        Ok(Ok(vmid))
+        let held = self.vmid()?;
+        for _ in 0..UNSEEN {
+            let vmid = attempt_books!(self.lender.books.reserve_vmid(&server, service, first, &taken, now).await);
+            self.operation_mut()?.run.service.vmid = Some(vmid);
+            if held == Some(vmid) {
+                return Ok(Ok(vmid));
+            }
+            // The list holds only what the token may see; this answer does not.
+            match client.get("/cluster/nextid", &[("vmid", &vmid.to_string())]).await {
+                Ok(_) => return Ok(Ok(vmid)),
+                Err(PveError::Parameter(errors)) if errors.iter().any(|(_, text)| text.contains("already exists")) => {
+                    attempt_books!(self.lender.books.burn_vmid(&server, service, vmid, now).await);
+                    self.operation_mut()?.run.service.vmid = None;
+                }
+                Err(error) => return Ok(Err(to_failure(&error))),
+            }
+        }
+        let text = format!("{UNSEEN} VM numbers from {first} on are taken by VMs that the token can't see: give it VM.Audit on /vms");
+        Ok(Err(failure(Action::FixConfig, "numbers-unseen", text)))
     }
 
     async fn reserve_room(
@@ -264,6 +324,11 @@ impl vms::HostVm for CallState {
         let view = attempt!(client.look(vmid, service).await);
         match view.presence {
             Presence::None => {}
+            // Without its marker it may still be the one that we made.
+            Presence::Foreign if attempt_books!(self.ever_cloned().await) => {
+                let text = format!("VM {vmid} was made for this service and no longer carries its marker: find out whose it is");
+                return Ok(Err(failure(Action::Busy, "still-there", text)));
+            }
             // The number is somebody else's: ours is not under it, and nothing of ours can be.
             Presence::Foreign => {
                 self.operation_mut()?.absence_proven_ms = Some(now);
@@ -277,6 +342,21 @@ impl vms::HostVm for CallState {
         let resources = attempt!(client.resources(true).await);
         if resources.vms.contains_key(&vmid) {
             return Ok(Err(failure(Action::Busy, "still-there", format!("VM {vmid} is still listed"))));
+        }
+        // A list leaves out what the token may not see. Each node says itself that it has no such VM.
+        if resources.nodes.is_empty() {
+            return Ok(Err(unproven("the token sees no node: give it Sys.Audit on /nodes".into())));
+        }
+        for node in &resources.nodes {
+            let path = format!("/nodes/{}/qemu/{vmid}/config", super::client::segment(&node.name));
+            match client.get(&path, &[]).await {
+                Err(PveError::Missing(_)) => {}
+                Ok(_) => {
+                    let text = format!("VM {vmid} is on node {}, and the token can't see it in the cluster's list", node.name);
+                    return Ok(Err(failure(Action::Busy, "still-there", text)));
+                }
+                Err(error) => return Ok(Err(unproven(format!("node {} does not say whether it has VM {vmid}: {error}", node.name)))),
+            }
         }
         let leftovers = attempt!(leftovers(&client, vmid).await);
         self.operation_mut()?.absence_proven_ms = Some(now);
@@ -301,6 +381,7 @@ impl vms::HostVm for CallState {
             let text = format!("a linked copy takes no `{key}`: it stays on its template's storage");
             return Ok(Err(failure(Action::FixInput, "unknown-option", text)));
         }
+        attempt_failure!(attempt_books!(self.listed(template).await));
         let client = attempt!(self.client().await?);
         let chosen = options.iter().find(|(k, _)| k == "storage").map(|(_, v)| v.clone());
         let storage = match chosen {
@@ -335,6 +416,14 @@ impl vms::HostVm for CallState {
         if let Some(key) = set.iter().map(|(k, _)| k).chain(&delete).find(|k| !keys::known(k)) {
             let text = format!("`{key}` is not a configuration key that Proxmox VE 8 and 9 know: nothing was sent");
             return Ok(Err(failure(Action::FixInput, "unknown-property", text)));
+        }
+        let service = self.operation()?.run.service.id;
+        if let Some((code, text)) = set.iter().find_map(|(k, v)| keys::refused(k, v, vmid, service)) {
+            return Ok(Err(failure(Action::FixInput, code, text)));
+        }
+        if delete.iter().any(|k| k == "description") {
+            let text = "the description holds the line by which the VM is known: it can't be deleted";
+            return Ok(Err(failure(Action::FixInput, "marker", text)));
         }
         if set.is_empty() && delete.is_empty() {
             return Ok(Err(failure(Action::ReportBug, "nothing-to-do", "configure with nothing to set or delete")));
@@ -502,16 +591,7 @@ impl cluster::Host for CallState {
     }
 
     async fn look_at_template(&mut self, number: u32) -> Answer<Resource<VmView>> {
-        let server = self.server_name()?;
-        let objects = attempt_books!(self.lender.books.objects(ObjectKind::Image).await);
-        let listed = objects.iter().any(|o| {
-            serde_json::from_value::<Image>(o.body.clone())
-                .is_ok_and(|image| image.templates.iter().any(|t| t.server == server && t.vmid == number))
-        });
-        if !listed {
-            let text = format!("template {number} is listed under no image of this server: add it to one");
-            return Ok(Err(failure(Action::FixConfig, "template-not-listed", text)));
-        }
+        attempt_failure!(attempt_books!(self.listed(number).await));
         let client = attempt!(self.client().await?);
         let view = attempt!(client.look_at_template(number).await);
         Ok(Ok(self.table.push(view)?))
