@@ -1,0 +1,129 @@
+//! Runs the host: books, capabilities, plugins, engine, API; until SIGTERM or SIGINT.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result, bail};
+use tokio::sync::watch;
+use wharf_api::Api;
+use wharf_capabilities::{
+    call::Lender,
+    http::Sender,
+    proxmox::{Executor, Servers},
+    secrets::Keyring,
+};
+use wharf_engine::{Engine, EngineConfig};
+use wharf_model::{Clock, SystemClock};
+use wharf_plugins::{Runtime, RuntimeConfig};
+use wharf_store::Books;
+use wharf_store_sqlite::SqliteStore;
+
+use crate::config::{Config, LogFormat};
+
+/// Open connections get so long to end.
+const GRACE: Duration = Duration::from_secs(10);
+
+pub async fn serve(config: Config) -> Result<()> {
+    logging(&config)?;
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let _lock = lock(&config.data_dir)?;
+    let books = books(&config.data_dir).await?;
+    let keyring = Arc::new(keyring(&config)?);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let servers = Arc::new(Servers::new(Arc::clone(&books), Arc::clone(&keyring)));
+    let lender = Arc::new(Lender {
+        books: Arc::clone(&books),
+        clock: Arc::clone(&clock),
+        keyring: Arc::clone(&keyring),
+        servers: Arc::clone(&servers),
+        sender: Arc::new(Sender::new()),
+    });
+    let exe = std::env::current_exe().context("can't find the host's own executable")?;
+    let runtime_config = RuntimeConfig { slots: config.plugins.slots, ..RuntimeConfig::new(&config.data_dir, exe) };
+    let runtime = Runtime::open(runtime_config, Arc::clone(&lender)).await?;
+    let executor = Executor::new(servers, Arc::clone(&books), keyring, Arc::clone(&clock));
+    let engine_config = EngineConfig {
+        claim_ttl_ms: i64::from(config.engine.claim_ttl_s.max(3)) * 1_000,
+        concurrency: config.engine.concurrency.max(1),
+        ..EngineConfig::default()
+    };
+    let engine = Engine::new(books, clock, Arc::clone(&runtime), Arc::new(executor), engine_config);
+    let (stop, stopped) = watch::channel(false);
+    let working = tokio::spawn(Arc::clone(&engine).run(stopped.clone()));
+
+    let listener = tokio::net::TcpListener::bind(&config.listen)
+        .await
+        .with_context(|| format!("can't listen on {}: change `listen`", config.listen))?;
+    println!("{}", serde_json::json!({"listening": format!("http://{}", listener.local_addr()?)}));
+    tracing::info!(address = %listener.local_addr()?, "serving");
+    let api = wharf_api::router(Api { engine: Arc::clone(&engine), runtime, lender });
+    let mut api_stop = stopped;
+    let serving = axum::serve(listener, api).with_graceful_shutdown(async move {
+        let _ = api_stop.changed().await;
+    });
+    let served = tokio::spawn(async move { serving.await });
+    signal().await?;
+    tracing::info!("stopping: no new work is begun, what runs is brought to its next commit");
+    stop.send_replace(true);
+    engine.nudge();
+    let ended = tokio::time::timeout(GRACE, async { tokio::join!(working, served) }).await;
+    if ended.is_err() {
+        tracing::warn!("something still ran after {GRACE:?}; it is taken up again at the next start");
+    }
+    Ok(())
+}
+
+async fn signal() -> Result<()> {
+    let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::select! {
+        _ = term.recv() => {}
+        ended = tokio::signal::ctrl_c() => ended?,
+    }
+    Ok(())
+}
+
+fn logging(config: &Config) -> Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_new(&config.log).with_context(|| format!("`log = {}` is no filter", config.log))?;
+    // Standard output belongs to the line that says where the host listens.
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let set = match config.log_format {
+        LogFormat::Text => builder.try_init(),
+        LogFormat::Json => builder.json().try_init(),
+    };
+    set.map_err(|e| anyhow::anyhow!("can't set the log up: {e}"))
+}
+
+/// Holds the data folder: two hosts on one SQLite file would be two writers.
+fn lock(dir: &Path) -> Result<std::fs::File> {
+    std::fs::create_dir_all(dir).with_context(|| format!("can't make the data folder {}", dir.display()))?;
+    let file = std::fs::File::create(dir.join("lock"))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(_) => bail!("another wharf serves {} already: stop it, or choose another --data-dir", dir.display()),
+    }
+}
+
+async fn books(dir: &Path) -> Result<Books> {
+    std::fs::create_dir_all(dir).with_context(|| format!("can't make the data folder {}", dir.display()))?;
+    Ok(Arc::new(SqliteStore::open(dir.join("wharf.db")).await.context("can't open the books")?))
+}
+
+fn keyring(config: &Config) -> Result<Keyring> {
+    let file = config.master_key_file.clone().unwrap_or_else(|| config.data_dir.join("master.key"));
+    if !file.exists() && config.master_key_file.is_none() {
+        tracing::warn!(file = %file.display(), "made a new master key: back it up, without it no secret can be read");
+        return Keyring::create(&file).with_context(|| format!("can't make the master key {}", file.display()));
+    }
+    Keyring::read(&file).with_context(|| format!("can't use the master key {}", file.display()))
+}
+
+/// Makes a token in the books of the data folder; the host may run meanwhile.
+pub async fn create_token(config: &Config, scopes: &str, panel: Option<String>, note: String) -> Result<()> {
+    let scopes: Vec<String> = scopes.split(',').map(|s| s.trim().to_owned()).collect();
+    if let Some(unknown) = scopes.iter().find(|s| !wharf_api::tokens::SCOPES.contains(&s.as_str())) {
+        bail!("`{unknown}` is no scope: one of {}", wharf_api::tokens::SCOPES.join(", "));
+    }
+    let books = books(&config.data_dir).await?;
+    let token = wharf_api::tokens::create(&books, scopes, panel, note, "cli", SystemClock.now_ms()).await?;
+    println!("{token}");
+    Ok(())
+}
