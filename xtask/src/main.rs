@@ -2,6 +2,7 @@
 //! does its own set-up, or says in one sentence what is missing.
 
 mod component;
+mod demo;
 mod frozen;
 mod plugins;
 mod providers;
@@ -39,6 +40,12 @@ enum Command {
     },
     /// Copies one built component per world to tests/frozen, once for each version of the contract.
     Frozen,
+    /// Shows Wharf on a simulated cluster: three VMs ordered by signed hooks, with real DNS.
+    Demo {
+        /// End after the journey; exit code 0 only if all of it was seen.
+        #[arg(long)]
+        once: bool,
+    },
     /// Sets up what is missing, then runs every check there is.
     Test(test::Args),
 }
@@ -61,6 +68,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::WitCheck { release: false } => wit_check::run(&shell::root().join("wit")),
         Command::WitCheck { release: true } => wit_check::release(&shell::root().join("wit")),
         Command::Frozen => frozen::run(),
+        Command::Demo { once } => demo::show(once),
         Command::Test(args) => test::run(&args),
     }
 }

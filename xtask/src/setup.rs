@@ -13,8 +13,8 @@ pub fn venv() -> PathBuf {
     root().join(".venv")
 }
 
-/// Everything.
-pub fn all() -> Result<()> {
+/// The peers that demo and tests start: PowerDNS, and `dig` to ask it.
+pub fn peers() -> Result<()> {
     let mut missing = Vec::new();
     let mut need = |there: bool, package: &'static str| {
         if !there {
@@ -24,6 +24,19 @@ pub fn all() -> Result<()> {
     need(find("pdns_server").is_some(), "pdns-server");
     need(has_sqlite_backend(), "pdns-backend-sqlite3");
     need(find("dig").is_some(), "dnsutils");
+    need(find("sqlite3").is_some(), "sqlite3");
+    apt_install(&missing)
+}
+
+/// Everything.
+pub fn all() -> Result<()> {
+    peers()?;
+    let mut missing = Vec::new();
+    let mut need = |there: bool, package: &'static str| {
+        if !there {
+            missing.push(package);
+        }
+    };
     need(succeeds("python3", &["-c", "import venv, ensurepip"]) || venv().join("bin/pip").is_file(), "python3-venv");
     apt_install(&missing)?;
     toolchain::choose()?;

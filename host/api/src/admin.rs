@@ -57,7 +57,11 @@ async fn shown(api: &Api, object: Object) -> Result<Value, Problem> {
     Ok(all)
 }
 
-pub async fn list(State(api): State<Api>, Path(kind): Path<String>, headers: HeaderMap) -> Result<Json<Vec<Value>>, Problem> {
+pub async fn list(
+    State(api): State<Api>,
+    Path(kind): Path<String>,
+    headers: HeaderMap,
+) -> Result<Json<Vec<Value>>, Problem> {
     require(&api, &headers, "admin").await?;
     let mut all = Vec::new();
     for object in api.lender.books.objects(kind_of(&kind)?).await? {
@@ -73,7 +77,8 @@ pub async fn show(
 ) -> Result<Json<Value>, Problem> {
     require(&api, &headers, "admin").await?;
     let kind = kind_of(&kind)?;
-    let object = api.lender.books.object(kind, &name).await?.ok_or_else(|| Problem::not_found(format!("{kind} `{name}`")))?;
+    let object =
+        api.lender.books.object(kind, &name).await?.ok_or_else(|| Problem::not_found(format!("{kind} `{name}`")))?;
     Ok(Json(shown(&api, object).await?))
 }
 
@@ -84,7 +89,12 @@ fn check_name(name: &str) -> Result<(), Problem> {
     if good {
         Ok(())
     } else {
-        Err(Problem::bad("name", format!("`{name}`: a name has 1 to 100 letters, digits, `-`, `_` and `.`, beginning with a letter or digit")))
+        Err(Problem::bad(
+            "name",
+            format!(
+                "`{name}`: a name has 1 to 100 letters, digits, `-`, `_` and `.`, beginning with a letter or digit"
+            ),
+        ))
     }
 }
 
@@ -103,7 +113,12 @@ struct Checked {
 
 impl Checked {
     fn plain<T: serde::Serialize>(value: &T) -> Self {
-        Self { body: serde_json::to_value(value).unwrap_or_default(), secrets: Vec::new(), once: None, warnings: Vec::new() }
+        Self {
+            body: serde_json::to_value(value).unwrap_or_default(),
+            secrets: Vec::new(),
+            once: None,
+            warnings: Vec::new(),
+        }
     }
 }
 
@@ -143,7 +158,12 @@ pub async fn put(
         let sealed = api.lender.keyring.seal(&owner, slot, value.as_bytes());
         api.lender.books.put_secret(&owner, slot, &sealed, now).await?;
     }
-    let audit = audit_of(&caller, &format!("{kind}.put"), &owner, json!({"secrets": checked.secrets.iter().map(|(s, _)| s).collect::<Vec<_>>()}));
+    let audit = audit_of(
+        &caller,
+        &format!("{kind}.put"),
+        &owner,
+        json!({"secrets": checked.secrets.iter().map(|(s, _)| s).collect::<Vec<_>>()}),
+    );
     let object = api.lender.books.put_object(kind, &name, checked.body, expect, Some(audit), now).await?;
     // Whoever waits for what was just added or mended looks again.
     for topic in ["addresses", "room"] {
@@ -180,7 +200,15 @@ async fn create_token(api: &Api, caller: &Caller, body: &Value) -> Result<Json<V
     }
     let text = |key: &str| body.get(key).and_then(Value::as_str).map(str::to_owned);
     let now = api.lender.clock.now_ms();
-    let token = crate::tokens::create(&api.lender.books, list, text("panel"), text("note").unwrap_or_default(), &caller.name, now).await?;
+    let token = crate::tokens::create(
+        &api.lender.books,
+        list,
+        text("panel"),
+        text("note").unwrap_or_default(),
+        &caller.name,
+        now,
+    )
+    .await?;
     Ok(Json(json!({"token": token, "shown": "once"})))
 }
 
@@ -190,7 +218,9 @@ async fn check(api: &Api, kind: ObjectKind, name: &str, mut body: Value) -> Resu
             let secrets = take_secret(&mut body, "secret");
             let server: Server = typed(&body)?;
             let mut wrong = Vec::new();
-            if server.urls.is_empty() || server.urls.iter().any(|u| !u.starts_with("https://") && !u.starts_with("http://")) {
+            if server.urls.is_empty()
+                || server.urls.iter().any(|u| !u.starts_with("https://") && !u.starts_with("http://"))
+            {
                 wrong.push(("urls".to_owned(), "at least one `https://node:8006`".to_owned()));
             }
             if !server.token_id.contains('!') || !server.token_id.contains('@') {
@@ -208,7 +238,11 @@ async fn check(api: &Api, kind: ObjectKind, name: &str, mut body: Value) -> Resu
             if secrets.is_empty() && api.lender.books.secret(&format!("server/{name}"), "secret").await?.is_none() {
                 wrong.push(("secret".to_owned(), "the token's secret is needed for a new server".to_owned()));
             }
-            if wrong.is_empty() { Ok(Checked { secrets, ..Checked::plain(&server) }) } else { Err(Problem::fields(wrong)) }
+            if wrong.is_empty() {
+                Ok(Checked { secrets, ..Checked::plain(&server) })
+            } else {
+                Err(Problem::fields(wrong))
+            }
         }
         ObjectKind::Image => Ok(Checked::plain(&typed::<Image>(&body)?)),
         ObjectKind::Grant => Ok(Checked::plain(&typed::<Grant>(&body)?)),
@@ -236,14 +270,23 @@ async fn check(api: &Api, kind: ObjectKind, name: &str, mut body: Value) -> Resu
 /// Settings of a zone or hook: known plugin of the right kind, secrets split off, valid by its schema.
 fn settings(api: &Api, plugin: &str, world: World, settings: &mut Value) -> Result<Vec<(String, String)>, Problem> {
     let manifest = api.runtime.manifest(plugin).filter(|m| m.world == world).ok_or_else(|| {
-        Problem::fields(vec![("plugin".into(), format!("no {world} `{plugin}` is installed: install it, or name another"))])
+        Problem::fields(vec![(
+            "plugin".into(),
+            format!("no {world} `{plugin}` is installed: install it, or name another"),
+        )])
     })?;
     if settings.is_null() {
         *settings = json!({});
     }
     let secrets = wharf_plugins::settings::take_secrets(&manifest.settings, settings);
-    wharf_plugins::settings::effective(&manifest, settings, &BTreeMap::new())
-        .map_err(|errors| Problem::fields(errors.into_iter().map(|e| (format!("settings{}", e.field), format!("{}: {}", e.message, e.remedy))).collect()))?;
+    wharf_plugins::settings::effective(&manifest, settings, &BTreeMap::new()).map_err(|errors| {
+        Problem::fields(
+            errors
+                .into_iter()
+                .map(|e| (format!("settings{}", e.field), format!("{}: {}", e.message, e.remedy)))
+                .collect(),
+        )
+    })?;
     Ok(secrets)
 }
 
@@ -271,7 +314,8 @@ fn check_pool(pool: Pool) -> Result<Checked, Problem> {
     if pool.vlan.is_some_and(|v| !(1..=4094).contains(&v)) {
         say("vlan", "is 1 to 4094, or left out for untagged".into());
     }
-    let bridge_ok = (1..=15).contains(&pool.bridge.len()) && pool.bridge.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-' || c == '.');
+    let bridge_ok = (1..=15).contains(&pool.bridge.len())
+        && pool.bridge.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-' || c == '.');
     if !bridge_ok {
         say("bridge", "is an interface name like vmbr0: 1 to 15 letters, digits, `-`, `_` and `.`".into());
     }
@@ -285,14 +329,25 @@ fn check_pool(pool: Pool) -> Result<Checked, Problem> {
 
 async fn check_plan(api: &Api, plan: Plan) -> Result<Checked, Problem> {
     let manifest = api.runtime.manifest(&plan.plugin).filter(|m| m.world == World::Provisioner).ok_or_else(|| {
-        Problem::fields(vec![("plugin".into(), format!("no provisioner `{}` is installed: install it, or name another", plan.plugin))])
+        Problem::fields(vec![(
+            "plugin".into(),
+            format!("no provisioner `{}` is installed: install it, or name another", plan.plugin),
+        )])
     })?;
     if api.lender.books.object(ObjectKind::Server, &plan.server).await?.is_none() {
-        return Err(Problem::fields(vec![("server".into(), format!("there is no server `{}`: create it first", plan.server))]));
+        return Err(Problem::fields(vec![(
+            "server".into(),
+            format!("there is no server `{}`: create it first", plan.server),
+        )]));
     }
     let given = if plan.settings.is_null() { json!({}) } else { plan.settings.clone() };
     let effective = wharf_plugins::settings::effective(&manifest, &given, &BTreeMap::new()).map_err(|errors| {
-        Problem::fields(errors.into_iter().map(|e| (format!("settings{}", e.field), format!("{}: {}", e.message, e.remedy))).collect())
+        Problem::fields(
+            errors
+                .into_iter()
+                .map(|e| (format!("settings{}", e.field), format!("{}: {}", e.message, e.remedy)))
+                .collect(),
+        )
     })?;
     let findings = api
         .runtime
@@ -301,7 +356,12 @@ async fn check_plan(api: &Api, plan: Plan) -> Result<Checked, Problem> {
         .map_err(|e| Problem::bad("plan-check", e.text))?;
     let (fatal, warnings): (Vec<_>, Vec<_>) = findings.into_iter().partition(|f| f.fatal);
     if !fatal.is_empty() {
-        return Err(Problem::fields(fatal.into_iter().map(|f| (format!("settings{}", f.field), format!("{}: {}", f.message, f.remedy))).collect()));
+        return Err(Problem::fields(
+            fatal
+                .into_iter()
+                .map(|f| (format!("settings{}", f.field), format!("{}: {}", f.message, f.remedy)))
+                .collect(),
+        ));
     }
     let warnings = warnings.into_iter().map(|f| format!("{}: {}: {}", f.field, f.message, f.remedy)).collect();
     Ok(Checked { warnings, ..Checked::plain(&Plan { settings: given, ..plan }) })
@@ -312,7 +372,10 @@ async fn check_panel(api: &Api, name: &str, mut body: Value) -> Result<Checked, 
     secrets.extend(take_secret(&mut body, "secret-next"));
     let panel: Panel = typed(&body)?;
     if api.runtime.manifest(&panel.plugin).is_none_or(|m| m.world != World::PanelAdapter) {
-        return Err(Problem::fields(vec![("plugin".into(), format!("no panel adapter `{}` is installed", panel.plugin))]));
+        return Err(Problem::fields(vec![(
+            "plugin".into(),
+            format!("no panel adapter `{}` is installed", panel.plugin),
+        )]));
     }
     for (slot, value) in &secrets {
         if value.strip_prefix("whsec_").and_then(|b| STANDARD.decode(b).ok()).is_none_or(|key| key.len() < 24) {
@@ -371,7 +434,8 @@ pub async fn test(
             let call = |e: wharf_plugins::report::CallError| Problem::bad("plugin", e.text);
             let mut session = api.runtime.dns(binding).await.map_err(call)?;
             let checks = session.test_connection(Some(&dns_name), false).await.map_err(call)?.answer;
-            let lines: Vec<Value> = checks.iter().map(|c| json!({"step": c.step, "ok": c.ok, "detail": c.detail})).collect();
+            let lines: Vec<Value> =
+                checks.iter().map(|c| json!({"step": c.step, "ok": c.ok, "detail": c.detail})).collect();
             Ok(Json(json!({"ok": checks.iter().all(|c| c.ok), "lines": lines})))
         }
         other => Err(Problem::bad("kind", format!("a {other} can't be tested: only servers and zones can"))),

@@ -24,7 +24,8 @@ pub async fn receive(
     body: Bytes,
 ) -> Result<Response, Problem> {
     let (known, id) = authenticate(&api, &panel, &headers, &body).await?;
-    let content_type = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("application/json").to_owned();
+    let content_type =
+        headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("application/json").to_owned();
     let Ok(text) = std::str::from_utf8(&body) else {
         return Err(Problem::bad("encoding", "the body is not UTF-8"));
     };
@@ -33,7 +34,8 @@ pub async fn receive(
         Err(problem) => (problem.status(), refusal(&problem)),
     };
     let operation = result.operation.clone();
-    metrics::counter!("wharf_hooks_total", "panel" => panel.clone(), "accepted" => result.accepted.to_string()).increment(1);
+    metrics::counter!("wharf_hooks_total", "panel" => panel.clone(), "accepted" => result.accepted.to_string())
+        .increment(1);
     let answer = api
         .runtime
         .present(&known.plugin, &verb, &content_type, text, result)
@@ -51,7 +53,9 @@ pub async fn receive(
 
 /// An unknown panel is told nothing else than a wrong signature is.
 async fn authenticate(api: &Api, panel: &str, headers: &HeaderMap, body: &[u8]) -> Result<(Panel, String), Problem> {
-    let denied = || Problem::new(StatusCode::UNAUTHORIZED, "signature", "the signature does not fit: check panel name and secret");
+    let denied = || {
+        Problem::new(StatusCode::UNAUTHORIZED, "signature", "the signature does not fit: check panel name and secret")
+    };
     let object = api.lender.books.object(ObjectKind::Panel, panel).await?;
     let mut secrets = Vec::new();
     let owner = format!("panel/{panel}");
@@ -66,7 +70,10 @@ async fn authenticate(api: &Api, panel: &str, headers: &HeaderMap, body: &[u8]) 
     let id = signature::check(headers, body, &secrets, now).map_err(|refused| match refused {
         signature::Refused::Signature => denied(),
         signature::Refused::Clock => {
-            let text = format!("the timestamp is more than {} s off this host's clock ({now}): set the clocks by NTP", signature::SKEW_S);
+            let text = format!(
+                "the timestamp is more than {} s off this host's clock ({now}): set the clocks by NTP",
+                signature::SKEW_S
+            );
             Problem::new(StatusCode::UNAUTHORIZED, "clock-skew", text)
         }
     })?;
@@ -104,7 +111,8 @@ async fn carry_out(
             ext: Vec::new(),
         });
     };
-    let fingerprint = Sha256::digest(format!("{verb}\0{body}")).iter().fold(String::new(), |t, b| format!("{t}{b:02x}"));
+    let fingerprint =
+        Sha256::digest(format!("{verb}\0{body}")).iter().fold(String::new(), |t, b| format!("{t}{b:02x}"));
     let idempotency = Idempotency { scope: format!("hook/{panel}"), key: id.to_owned(), fingerprint };
     match api.engine.wish(&target, wish, Some(idempotency)).await? {
         Accepted::Done { service, operation, .. } => Ok(PanelResult {
@@ -124,9 +132,12 @@ async fn carry_out(
 fn wish(known: &Panel, command: PanelCommand) -> Result<Option<Wish>, Problem> {
     Ok(Some(match command.verb.as_str() {
         "provision" | "change" => {
-            let plan = command.plan.ok_or_else(|| Problem::fields(vec![("plan".into(), "an order names a plan".into())]))?;
+            let plan =
+                command.plan.ok_or_else(|| Problem::fields(vec![("plan".into(), "an order names a plan".into())]))?;
             if !known.plans.contains(&plan) {
-                let text = format!("the plan `{plan}` is not granted to this panel: add it to the panel's plans, or order another");
+                let text = format!(
+                    "the plan `{plan}` is not granted to this panel: add it to the panel's plans, or order another"
+                );
                 return Err(Problem::fields(vec![("plan".into(), text)]));
             }
             Wish::Provision(Order {

@@ -54,7 +54,10 @@ pub fn router(api: Api) -> Router {
         .route("/v1/operations/{id}/log", get(log::of_operation))
         .route("/v1/operations/{id}/resume", post(services::resume))
         .route("/v1/events", get(services::events))
-        .route("/v1/admin/plugins", get(plugins::list).post(plugins::install).layer(DefaultBodyLimit::max(COMPONENT_BYTES)))
+        .route(
+            "/v1/admin/plugins",
+            get(plugins::list).post(plugins::install).layer(DefaultBodyLimit::max(COMPONENT_BYTES)),
+        )
         .route("/v1/admin/plugins/{id}/rollback", post(plugins::rollback))
         .route("/v1/admin/plugins/{id}/enable", post(plugins::enable))
         .route("/v1/admin/plugins/{id}/disable", post(plugins::disable))

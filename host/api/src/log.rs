@@ -28,7 +28,11 @@ const PAGE: usize = 500;
 /// A live reader looks again after this even when nobody told it to.
 const SWEEP: Duration = Duration::from_secs(2);
 
-pub async fn of_service(State(api): State<Api>, Path(id): Path<String>, headers: HeaderMap) -> Result<Response, Problem> {
+pub async fn of_service(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
     let caller = require(&api, &headers, "services:read").await?;
     let service = find(&api, &caller, &id).await?;
     let latest = api.lender.books.operations(service.id, 1).await?.into_iter().next();
@@ -36,7 +40,11 @@ pub async fn of_service(State(api): State<Api>, Path(id): Path<String>, headers:
     answer(api, operation, service, &headers).await
 }
 
-pub async fn of_operation(State(api): State<Api>, Path(id): Path<Uuid>, headers: HeaderMap) -> Result<Response, Problem> {
+pub async fn of_operation(
+    State(api): State<Api>,
+    Path(id): Path<Uuid>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
     let caller = require(&api, &headers, "services:read").await?;
     let (operation, service) = find_operation(&api, &caller, id).await?;
     answer(api, operation, service, &headers).await
@@ -45,7 +53,8 @@ pub async fn of_operation(State(api): State<Api>, Path(id): Path<Uuid>, headers:
 async fn answer(api: Api, operation: Operation, service: Service, headers: &HeaderMap) -> Result<Response, Problem> {
     let wants = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
     if wants.contains("text/event-stream") {
-        let after = headers.get("last-event-id").and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok()).unwrap_or(0);
+        let after =
+            headers.get("last-event-id").and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok()).unwrap_or(0);
         let keep = KeepAlive::new().interval(Duration::from_secs(15));
         return Ok(Sse::new(live(api, operation.id, after)).keep_alive(keep).into_response());
     }
@@ -70,7 +79,13 @@ fn opening(operation: &Operation, service: &Service) -> String {
 
 fn closing(operation: &Operation, service: &Service) -> String {
     let reason = operation.reason.as_ref().map(|r| format!(": {}", r.message)).unwrap_or_default();
-    format!("--- {} {}: service={} status={}{reason} ---\n", operation.kind, operation.status.as_str(), service.reference, operation.state)
+    format!(
+        "--- {} {}: service={} status={}{reason} ---\n",
+        operation.kind,
+        operation.status.as_str(),
+        service.reference,
+        operation.state
+    )
 }
 
 /// `[+] 4. Migrate to target node  success (clone -> migrated) [30.23s]`
@@ -82,7 +97,9 @@ pub fn line(entry: &LogEntry) -> String {
             let by = effect.as_ref().map(|e| format!(" by effect {e}")).unwrap_or_default();
             match result {
                 StepResult::Success => format!("[+] {number}. {label}  success ({from} -> {to}){by} [{seconds}s]\n"),
-                StepResult::Skip { reason } => format!("[+] {number}. {label} (skip — {reason})  success ({from} -> {to}) [{seconds}s]\n"),
+                StepResult::Skip { reason } => {
+                    format!("[+] {number}. {label} (skip — {reason})  success ({from} -> {to}) [{seconds}s]\n")
+                }
                 StepResult::Waiting { reason } => format!("[.] {number}. {label}  waiting: {reason}\n"),
                 StepResult::Error { code, message } => format!("[!] {number}. {label}  error: {message} ({code})\n"),
             }

@@ -42,7 +42,8 @@ pub async fn install(
     let body = Bytes::from_request(request, &api).await.map_err(|e| Problem::new(e.status(), "body", e.body_text()))?;
     let grant = match query.allow {
         Some(list) => {
-            let set: BTreeSet<String> = list.split(',').map(str::trim).filter(|s| !s.is_empty()).map(str::to_owned).collect();
+            let set: BTreeSet<String> =
+                list.split(',').map(str::trim).filter(|s| !s.is_empty()).map(str::to_owned).collect();
             GrantRequest::Allow(set)
         }
         None => GrantRequest::Keep,
@@ -52,18 +53,30 @@ pub async fn install(
     Ok(Json(serde_json::to_value(installed).unwrap_or_default()))
 }
 
-pub async fn rollback(State(api): State<Api>, Path(id): Path<String>, headers: HeaderMap) -> Result<Json<serde_json::Value>, Problem> {
+pub async fn rollback(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Json<serde_json::Value>, Problem> {
     let caller = require(&api, &headers, "plugins:write").await?;
     let rollout = api.runtime.rollback(&id, &caller.name).await?;
     api.engine.nudge();
     Ok(Json(serde_json::to_value(rollout).unwrap_or_default()))
 }
 
-pub async fn enable(State(api): State<Api>, Path(id): Path<String>, headers: HeaderMap) -> Result<Json<serde_json::Value>, Problem> {
+pub async fn enable(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Json<serde_json::Value>, Problem> {
     switch(api, id, headers, true).await
 }
 
-pub async fn disable(State(api): State<Api>, Path(id): Path<String>, headers: HeaderMap) -> Result<Json<serde_json::Value>, Problem> {
+pub async fn disable(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Json<serde_json::Value>, Problem> {
     switch(api, id, headers, false).await
 }
 

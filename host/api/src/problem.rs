@@ -88,7 +88,11 @@ impl From<StoreError> for Problem {
             StoreError::NotFound(what) => Self::not_found(what),
             other => {
                 tracing::error!(error = %other, "the books failed a request");
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, "books", "the host's books can't be used right now: try again")
+                Self::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "books",
+                    "the host's books can't be used right now: try again",
+                )
             }
         }
     }

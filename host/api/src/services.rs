@@ -46,7 +46,8 @@ pub struct Shown {
 
 async fn shown(api: &Api, service: Service) -> Result<Shown, Problem> {
     let leases = api.lender.books.leases_of(service.id).await?;
-    let operation = api.lender.books.operations(service.id, 1).await?.into_iter().next().map(|o| Operation { memo: None, ..o });
+    let operation =
+        api.lender.books.operations(service.id, 1).await?.into_iter().next().map(|o| Operation { memo: None, ..o });
     Ok(Shown {
         id: service.id,
         panel: service.panel,
@@ -87,7 +88,11 @@ pub struct ListQuery {
     limit: Option<usize>,
 }
 
-pub async fn list(State(api): State<Api>, headers: HeaderMap, Query(query): Query<ListQuery>) -> Result<Json<Vec<Shown>>, Problem> {
+pub async fn list(
+    State(api): State<Api>,
+    headers: HeaderMap,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<Vec<Shown>>, Problem> {
     let caller = require(&api, &headers, "services:read").await?;
     let phase = match query.phase {
         Some(text) => Some(Phase::parse(&text).ok_or_else(|| {
@@ -207,7 +212,11 @@ pub(crate) async fn find_operation(api: &Api, caller: &Caller, id: Uuid) -> Resu
     Ok((operation, service))
 }
 
-pub async fn operation(State(api): State<Api>, Path(id): Path<Uuid>, headers: HeaderMap) -> Result<Json<Operation>, Problem> {
+pub async fn operation(
+    State(api): State<Api>,
+    Path(id): Path<Uuid>,
+    headers: HeaderMap,
+) -> Result<Json<Operation>, Problem> {
     let caller = require(&api, &headers, "services:read").await?;
     let (operation, _) = find_operation(&api, &caller, id).await?;
     Ok(Json(Operation { memo: None, ..operation }))
@@ -232,7 +241,9 @@ pub async fn resume(
         let known = api
             .runtime
             .manifest(&operation.plugin)
-            .and_then(|m| m.operation(&operation.kind).map(|k| k.states.iter().map(|s| s.id.clone()).collect::<Vec<_>>()))
+            .and_then(|m| {
+                m.operation(&operation.kind).map(|k| k.states.iter().map(|s| s.id.clone()).collect::<Vec<_>>())
+            })
             .unwrap_or_default();
         if !known.contains(state) {
             let text = format!("`{state}` is no state of {}: one of {}", operation.kind, known.join(", "));

@@ -20,7 +20,9 @@ pub enum Refused {
 
 /// Checks `webhook-id`, `webhook-timestamp` and `webhook-signature` with any of the secrets. Returns the id.
 pub fn check(headers: &HeaderMap, body: &[u8], secrets: &[Vec<u8>], now_s: i64) -> Result<String, Refused> {
-    let header = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).filter(|v| !v.is_empty()).ok_or(Refused::Signature);
+    let header = |name: &str| {
+        headers.get(name).and_then(|v| v.to_str().ok()).filter(|v| !v.is_empty()).ok_or(Refused::Signature)
+    };
     let (id, timestamp, given) = (header("webhook-id")?, header("webhook-timestamp")?, header("webhook-signature")?);
     if id.len() > 256 {
         return Err(Refused::Signature);

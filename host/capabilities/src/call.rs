@@ -166,7 +166,10 @@ pub struct Outbound {
 pub enum Body {
     #[default]
     None,
-    Bytes { content_type: String, data: Vec<u8> },
+    Bytes {
+        content_type: String,
+        data: Vec<u8>,
+    },
     Form(Vec<(String, String)>),
 }
 

@@ -28,9 +28,13 @@ pub enum TaskView {
     Running,
     Ended(EffectResult),
     /// The server does not know it (any more): probe.
-    Lost { reason: String },
+    Lost {
+        reason: String,
+    },
     /// The server can't be asked right now.
-    Unreachable { reason: String },
+    Unreachable {
+        reason: String,
+    },
 }
 
 /// Executes effects. One for each kind of server; the engine knows no more of it.

@@ -3,10 +3,7 @@
 //! All leases of a service share bridge, VLAN and, in a family, gateway. Pools that fit together form a group; groups are
 //! tried in the order of their pools' names, each all or nothing.
 
-use std::{
-    collections::BTreeMap,
-    net::IpAddr,
-};
+use std::{collections::BTreeMap, net::IpAddr};
 
 use wharf_model::{
     lease::{Lease, Network, Range},
@@ -84,7 +81,9 @@ fn groups(ranges: &[Range], held: &[Lease], wish: &leases::Wish) -> Vec<Group> {
     let fits = |range: &Range| {
         wish.bridge.as_ref().is_none_or(|b| *b == range.network.bridge)
             && wish.vlan.is_none_or(|v| range.network.vlan.unwrap_or(0) == u16::try_from(v).unwrap_or(u16::MAX))
-            && held.first().is_none_or(|l| l.network.bridge == range.network.bridge && l.network.vlan == range.network.vlan)
+            && held
+                .first()
+                .is_none_or(|l| l.network.bridge == range.network.bridge && l.network.vlan == range.network.vlan)
     };
     let same_gateway = |range: &Range, family: u8, gateway: Option<IpAddr>| {
         self::family(range.first) == family && range.network.gateway == gateway
@@ -113,7 +112,9 @@ fn groups(ranges: &[Range], held: &[Lease], wish: &leases::Wish) -> Vec<Group> {
         let pick = |family: u8, gateway: Option<IpAddr>| -> Vec<Range> {
             ranges
                 .iter()
-                .filter(|r| fits(r) && r.network.bridge == bridge && r.network.vlan == vlan && same_gateway(r, family, gateway))
+                .filter(|r| {
+                    fits(r) && r.network.bridge == bridge && r.network.vlan == vlan && same_gateway(r, family, gateway)
+                })
                 .cloned()
                 .collect()
         };
@@ -155,7 +156,11 @@ impl CallState {
             match serde_json::from_value::<Pool>(object.body) {
                 Ok(pool) if pool.server == server => pools.push((object.name, pool)),
                 Ok(_) => {}
-                Err(error) => self.log.push("warn", &format!("the pool `{}` can't be read ({error}): save it again", object.name), Vec::new()),
+                Err(error) => self.log.push(
+                    "warn",
+                    &format!("the pool `{}` can't be read ({error}): save it again", object.name),
+                    Vec::new(),
+                ),
             }
         }
         Ok(pools)
@@ -169,7 +174,10 @@ impl leases::Host for CallState {
             (service.id, service.server.clone())
         };
         if wish.ipv4 > MOST || wish.ipv6 > MOST {
-            let text = format!("{} IPv4 and {} IPv6 addresses were asked for; at most {MOST} of each can be held", wish.ipv4, wish.ipv6);
+            let text = format!(
+                "{} IPv4 and {} IPv6 addresses were asked for; at most {MOST} of each can be held",
+                wish.ipv4, wish.ipv6
+            );
             return Ok(Err(failure(Action::FixInput, "too-many-addresses", text)));
         }
         if wish.vlan.is_some_and(|v| v > 4094) {
@@ -207,7 +215,11 @@ impl leases::Host for CallState {
             place = format!(" on bridge {bridge}, VLAN {}", wish.vlan.unwrap_or(0));
         }
         let names: Vec<&str> = pools.iter().map(|(name, _)| name.as_str()).collect();
-        let looked = if names.is_empty() { "this server has no pool".to_owned() } else { format!("looked at {}", names.join(", ")) };
+        let looked = if names.is_empty() {
+            "this server has no pool".to_owned()
+        } else {
+            format!("looked at {}", names.join(", "))
+        };
         let text = format!(
             "not enough free addresses: {} IPv4 and {} IPv6 are wanted{place}; {looked}. It goes on by itself when a pool has room: \
              add a pool, or widen one",
@@ -218,7 +230,13 @@ impl leases::Host for CallState {
 
     async fn held(&mut self) -> Answer<Vec<leases::Lease>> {
         let service = self.operation()?.run.service.id;
-        Ok(self.lender.books.leases_of(service).await.map(|all| all.iter().map(to_guest).collect()).map_err(|e| books(&e)))
+        Ok(self
+            .lender
+            .books
+            .leases_of(service)
+            .await
+            .map(|all| all.iter().map(to_guest).collect())
+            .map_err(|e| books(&e)))
     }
 
     async fn release(&mut self) -> Answer<()> {
@@ -231,7 +249,8 @@ impl leases::Host for CallState {
             Ok(pools) => pools,
             Err(error) => return Ok(Err(books(&error))),
         };
-        let rest: BTreeMap<String, i64> = pools.into_iter().map(|(name, pool)| (name, i64::from(pool.quarantine_s) * 1_000)).collect();
+        let rest: BTreeMap<String, i64> =
+            pools.into_iter().map(|(name, pool)| (name, i64::from(pool.quarantine_s) * 1_000)).collect();
         match self.lender.books.release_leases(service, rest, now).await {
             Ok(_) => Ok(Ok(())),
             Err(StoreError::Conflict(_)) => {
@@ -247,7 +266,15 @@ impl leases::Host for CallState {
 mod tests {
     use super::*;
 
-    fn pool(name: &str, first: &str, last: &str, length: u8, gateway: Option<&str>, bridge: &str, vlan: Option<u16>) -> Range {
+    fn pool(
+        name: &str,
+        first: &str,
+        last: &str,
+        length: u8,
+        gateway: Option<&str>,
+        bridge: &str,
+        vlan: Option<u16>,
+    ) -> Range {
         range(
             name,
             &Pool {

@@ -97,7 +97,12 @@ impl operations::HostOperation for CallState {
         })
     }
 
-    async fn set_fact(&mut self, _: Resource<OperationHandle>, key: String, value: Option<String>) -> wasmtime::Result<()> {
+    async fn set_fact(
+        &mut self,
+        _: Resource<OperationHandle>,
+        key: String,
+        value: Option<String>,
+    ) -> wasmtime::Result<()> {
         let too_long = value.as_ref().is_some_and(|v| v.len() > FACT_VALUE_BYTES);
         let binding = self.operation_mut()?;
         let full = value.is_some() && !keeps_room(binding, &key);

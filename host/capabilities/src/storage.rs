@@ -112,7 +112,10 @@ impl storages::Host for CallState {
             Ok(client) => client,
             Err(error) => return Ok(Err(to_failure(&error))),
         };
-        Ok(archives(&client, vmid, service).await.map(|all| all.into_iter().map(|f| f.backup).collect()).map_err(|e| to_failure(&e)))
+        Ok(archives(&client, vmid, service)
+            .await
+            .map(|all| all.into_iter().map(|f| f.backup).collect())
+            .map_err(|e| to_failure(&e)))
     }
 
     async fn submit_remove_backup(&mut self, volume: String) -> Answer<String> {
@@ -140,7 +143,9 @@ impl storages::Host for CallState {
                 let text = format!("`{volume}` is not provably this service's: it is left alone");
                 Ok(Err(failure(Action::FixInput, "not-ours", text)))
             }
-            (None, _) => Ok(Err(failure(Action::FixInput, "no-such-backup", format!("there is no archive `{volume}`")))),
+            (None, _) => {
+                Ok(Err(failure(Action::FixInput, "no-such-backup", format!("there is no archive `{volume}`"))))
+            }
         }
     }
 }

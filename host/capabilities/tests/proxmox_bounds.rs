@@ -8,10 +8,7 @@ use std::collections::BTreeMap;
 use cluster::{Lab, clone_of, pairs};
 use pve_sim::faults::{Condition, Fault, What};
 use wharf_capabilities::{
-    bindings::wharf::proxmox::vms::HostVm,
-    call::Presence,
-    effects::Execution,
-    proxmox::EffectBody,
+    bindings::wharf::proxmox::vms::HostVm, call::Presence, effects::Execution, proxmox::EffectBody,
 };
 use wharf_model::effect::EffectResult;
 use wharf_store::{Commit, EffectChange, Run, Then};
@@ -53,7 +50,8 @@ async fn only_a_listed_template_can_be_copied_and_no_other_customers_vm() {
     for number in [others, 9002] {
         let mut step = lab.step(&run);
         let vm = step.vm();
-        let answer = step.state.submit_clone(vm, number, "vm".into(), true, pairs(&[("storage", "nfs")])).await.unwrap();
+        let answer =
+            step.state.submit_clone(vm, number, "vm".into(), true, pairs(&[("storage", "nfs")])).await.unwrap();
         assert!(answer.is_err(), "number {number} is no template of an image");
     }
 }
@@ -97,7 +95,8 @@ async fn the_marker_can_not_be_taken_off() {
     let lab = Lab::new().await;
     let (run, _) = lab.deployed("1").await;
     let digest = lab.step(&run).look().await.unwrap().digest;
-    for (set, delete) in [(pairs(&[("description", "mine")]), Vec::new()), (Vec::new(), vec!["description".to_owned()])] {
+    for (set, delete) in [(pairs(&[("description", "mine")]), Vec::new()), (Vec::new(), vec!["description".to_owned()])]
+    {
         let mut step = lab.step(&run);
         let vm = step.vm();
         let answer = step.state.submit_configure(vm, set.clone(), delete, digest.clone()).await.unwrap();

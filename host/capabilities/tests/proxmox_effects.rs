@@ -230,7 +230,10 @@ async fn a_lock_or_a_missing_quorum_is_busy_and_nothing_was_done() {
     lab.sim.condition(Condition::NoQuorum);
     assert_eq!(code(&lab.execute(&run, &effect).await), "busy");
     lab.sim.condition(Condition::Quorum);
-    for text in ["can't lock file '/var/lock/qemu-server/lock-101.conf' - got timeout", "cfs-lock 'storage-x' error: got lock request timeout"] {
+    for text in [
+        "can't lock file '/var/lock/qemu-server/lock-101.conf' - got timeout",
+        "cfs-lock 'storage-x' error: got lock request timeout",
+    ] {
         lab.sim.once("POST", "/start", What::Refuse { status: 500, text: text.into() });
         assert_eq!(code(&lab.execute(&run, &effect).await), "busy", "{text}");
     }
@@ -317,7 +320,11 @@ async fn a_403_names_path_and_privilege_and_is_tried_again_after_it_was_granted(
     lab.sim.condition(Condition::Forbid(TOKEN.into(), format!("/qemu/{vmid}"), "VM.PowerMgmt".into()));
     let failure = lab.step(&run).look().await.unwrap_err();
     assert_eq!(failure.code, "forbidden");
-    assert!(failure.message.contains("VM.PowerMgmt") && failure.message.contains(&format!("/qemu/{vmid}")), "{}", failure.message);
+    assert!(
+        failure.message.contains("VM.PowerMgmt") && failure.message.contains(&format!("/qemu/{vmid}")),
+        "{}",
+        failure.message
+    );
     let effect = lab.write(&run, &EffectBody::Start { vmid });
     assert_eq!(code(&lab.execute(&run, &effect).await), "forbidden");
     lab.sim.condition(Condition::AllowAll);
@@ -340,7 +347,9 @@ async fn an_ipset_gets_the_new_addresses_before_it_loses_the_old_and_spelling_is
     assert!(lab.run(&run, &body(&["192.0.2.6/32"])).await.ok);
     let log = lab.sim.log();
     let at = |method: &str, part: &str| {
-        log.iter().position(|e| e.method == method && (e.path.contains(part) || e.params.values().any(|v| v.contains(part)))).unwrap()
+        log.iter()
+            .position(|e| e.method == method && (e.path.contains(part) || e.params.values().any(|v| v.contains(part))))
+            .unwrap()
     };
     assert!(at("POST", "192.0.2.6") < at("DELETE", "192.0.2.5"));
     assert_eq!(lab.sim.snapshot().vms[&vmid].ipsets["ipfilter-net0"].iter().collect::<Vec<_>>(), ["192.0.2.6"]);

@@ -117,7 +117,8 @@ async fn clones_share_the_slots_of_the_storage_that_they_write_to() {
     }
     let mut step = lab.step(&run);
     let vm = step.vm();
-    let failure = step.state.submit_clone(vm, 9000, "vm".into(), true, pairs(&[("snapname", "x")])).await.unwrap().unwrap_err();
+    let failure =
+        step.state.submit_clone(vm, 9000, "vm".into(), true, pairs(&[("snapname", "x")])).await.unwrap().unwrap_err();
     assert!(failure.message.contains("snapname"), "{}", failure.message);
 }
 
@@ -135,7 +136,8 @@ async fn an_unknown_property_and_a_misplaced_secret_are_refused_before_anything_
     ] {
         let mut step = lab.step(&run);
         let vm = step.vm();
-        let refused = step.state.submit_configure(vm, pairs(&[(key, value)]), Vec::new(), digest.clone()).await.unwrap();
+        let refused =
+            step.state.submit_configure(vm, pairs(&[(key, value)]), Vec::new(), digest.clone()).await.unwrap();
         assert_eq!(refused.unwrap_err().code, code, "{key}={value}");
         assert!(step.binding().submitted.is_none());
     }
@@ -156,7 +158,8 @@ async fn room_is_promised_once() {
     step.state.reserve_room(vm, "pve1".into(), 100_000, "local-lvm".into(), 1_000).await.unwrap().unwrap();
     let mut step = lab.step(&two);
     let vm = step.vm();
-    let failure = step.state.reserve_room(vm, "pve1".into(), 100_000, "local-lvm".into(), 1_000).await.unwrap().unwrap_err();
+    let failure =
+        step.state.reserve_room(vm, "pve1".into(), 100_000, "local-lvm".into(), 1_000).await.unwrap().unwrap_err();
     assert_eq!((failure.action, failure.code.as_str()), (Action::Busy, "no-room"));
     let nodes = step.state.nodes().await.unwrap().unwrap();
     assert_eq!(nodes.iter().find(|n| n.name == "pve1").unwrap().promised_mib, 100_000);

@@ -119,6 +119,9 @@ mod tests {
     #[test]
     fn what_is_not_said_has_its_default() {
         let config = parse("[engine]\nconcurrency = 5\n").unwrap();
-        assert_eq!((config.engine.concurrency, config.engine.claim_ttl_s, config.listen.as_str()), (5, 30, "127.0.0.1:8480"));
+        assert_eq!(
+            (config.engine.concurrency, config.engine.claim_ttl_s, config.listen.as_str()),
+            (5, 30, "127.0.0.1:8480")
+        );
     }
 }

@@ -83,7 +83,7 @@ enum PluginCommand {
     #[command(hide = true)]
     Compile {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        arguments: Vec<String>,
+        arguments: Vec<std::ffi::OsString>,
     },
 }
 
@@ -146,7 +146,9 @@ async fn run(arguments: Arguments) -> Result<()> {
         Command::Serve(config) => serve::serve(config::load(&config)?).await,
         Command::Plugin(PluginCommand::List(remote)) => remote::plugins(&remote).await,
         Command::Plugin(PluginCommand::Inspect { component }) => remote::inspect(&component),
-        Command::Plugin(PluginCommand::Install { component, allow, remote }) => remote::install(&remote, &component, allow).await,
+        Command::Plugin(PluginCommand::Install { component, allow, remote }) => {
+            remote::install(&remote, &component, allow).await
+        }
         Command::Plugin(PluginCommand::Rollback { id, remote }) => remote::rollback(&remote, &id).await,
         Command::Plugin(PluginCommand::Compile { .. }) => Ok(()),
         Command::Token(TokenCommand::Create { scopes, panel, note, config }) => {

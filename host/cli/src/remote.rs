@@ -16,11 +16,13 @@ async fn call(remote: &RemoteArguments, method: reqwest::Method, path: &str, bod
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder().build()?;
     let url = format!("{}{path}", remote.url.trim_end_matches('/'));
-    let mut request = client.request(method, &url).bearer_auth(&remote.token).header("accept", "application/json, text/plain");
+    let mut request =
+        client.request(method, &url).bearer_auth(&remote.token).header("accept", "application/json, text/plain");
     if let Some(body) = body {
         request = request.header("content-type", "application/wasm").body(body);
     }
-    let answer = request.send().await.with_context(|| format!("no answer from {}: does the host run there?", remote.url))?;
+    let answer =
+        request.send().await.with_context(|| format!("no answer from {}: does the host run there?", remote.url))?;
     let status = answer.status();
     let body = answer.text().await?;
     if !status.is_success() {

@@ -82,7 +82,8 @@ async fn signal() -> Result<()> {
 }
 
 fn logging(config: &Config) -> Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_new(&config.log).with_context(|| format!("`log = {}` is no filter", config.log))?;
+    let filter = tracing_subscriber::EnvFilter::try_new(&config.log)
+        .with_context(|| format!("`log = {}` is no filter", config.log))?;
     // Standard output belongs to the line that says where the host listens.
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let set = match config.log_format {

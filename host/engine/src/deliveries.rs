@@ -103,7 +103,12 @@ impl Engine {
         let name = &delivery.hook;
         match failure.action {
             Action::Busy | Action::Retry | Action::Unknown => {
-                tracing::info!(hook = name, attempt = delivery.attempt, reason = failure.message, "delivery failed; it is tried again");
+                tracing::info!(
+                    hook = name,
+                    attempt = delivery.attempt,
+                    reason = failure.message,
+                    "delivery failed; it is tried again"
+                );
                 Some(failure.retry_after_ms.map_or_else(|| self.backoff_ms(delivery.attempt), i64::from))
             }
             Action::FixInput | Action::ReportBug => {
@@ -111,7 +116,11 @@ impl Engine {
                 None
             }
             Action::FixConfig => {
-                tracing::error!(hook = name, reason = failure.message, "hook switched off: mend it and switch it on again; its events are kept");
+                tracing::error!(
+                    hook = name,
+                    reason = failure.message,
+                    "hook switched off: mend it and switch it on again; its events are kept"
+                );
                 hook.off = true;
                 hook.off_reason = Some(failure.message.clone());
                 let audit = NewAudit {

@@ -41,9 +41,14 @@ const VERIFY_PAUSE_MS: i64 = 3_000;
 enum Done {
     /// As it should be.
     Ok,
-    Failed { reason: String, pause_ms: i64 },
+    Failed {
+        reason: String,
+        pause_ms: i64,
+    },
     /// Taken on by the provider, or not reached: look again.
-    Later { pause_ms: i64 },
+    Later {
+        pause_ms: i64,
+    },
 }
 
 impl Engine {
@@ -64,7 +69,9 @@ impl Engine {
                     async move {
                         match engine.dns_pass(&claim).await {
                             Ok(()) | Err(StoreError::ClaimLost) => {}
-                            Err(error) => tracing::warn!(queue = claim.queue, %error, "DNS work stopped; it is taken up again"),
+                            Err(error) => {
+                                tracing::warn!(queue = claim.queue, %error, "DNS work stopped; it is taken up again")
+                            }
                         }
                         let _ = engine.books.release_dns(&claim, engine.clock.now_ms()).await;
                     }
@@ -106,7 +113,9 @@ impl Engine {
     ) -> Result<(String, BTreeMap<RecordKey, Done>), StoreError> {
         let all = |done: Done| records.iter().map(|r| (r.key.clone(), done.clone())).collect::<BTreeMap<_, _>>();
         let Some(object) = self.books.object(ObjectKind::Zone, name).await? else {
-            let reason = format!("the zone `{name}` was taken out of the configuration: put it back, or remove its records by hand");
+            let reason = format!(
+                "the zone `{name}` was taken out of the configuration: put it back, or remove its records by hand"
+            );
             return Ok((String::new(), all(Done::Failed { reason, pause_ms: ADMIN_PAUSE_MS })));
         };
         let Ok(zone) = serde_json::from_value::<Zone>(object.body) else {
@@ -114,7 +123,8 @@ impl Engine {
             return Ok((String::new(), all(Done::Failed { reason, pause_ms: ADMIN_PAUSE_MS })));
         };
         let plugin = zone.plugin.clone();
-        let job = ZoneJob { engine: self, name, zone: &zone, attempt: records.iter().map(|r| r.attempt).max().unwrap_or(0) };
+        let job =
+            ZoneJob { engine: self, name, zone: &zone, attempt: records.iter().map(|r| r.attempt).max().unwrap_or(0) };
         let done = match job.run(claim, records).await? {
             Ok(done) => done,
             Err(failed) => all(failed),
@@ -180,7 +190,11 @@ impl ZoneJob<'_> {
     }
 
     /// The outer error is the books', the inner one is true of all records.
-    async fn run(&self, claim: &DnsClaim, records: &[Record]) -> Result<Result<BTreeMap<RecordKey, Done>, Done>, StoreError> {
+    async fn run(
+        &self,
+        claim: &DnsClaim,
+        records: &[Record],
+    ) -> Result<Result<BTreeMap<RecordKey, Done>, Done>, StoreError> {
         let key = format!("{}-{}-{}", claim.queue, claim.epoch, self.name);
         let mut session = match self.engine.runtime.dns(self.binding(&key)).await {
             Ok(session) => session,
@@ -193,7 +207,8 @@ impl ZoneJob<'_> {
             Err(error) => return Ok(Err(self.after_error(&error))),
         };
         if !probed.info.writable {
-            let reason = "the provider holds this zone as a secondary: writes would be lost; enter the primary".to_owned();
+            let reason =
+                "the provider holds this zone as a secondary: writes would be lost; enter the primary".to_owned();
             return Ok(Err(Done::Failed { reason, pause_ms: ADMIN_PAUSE_MS }));
         }
         let zone_ref: ZoneRef = probed.info.zone;
@@ -261,7 +276,9 @@ impl ZoneJob<'_> {
             ProblemAction::FixInput | ProblemAction::FixConfig | ProblemAction::ReportBug => {
                 Done::Failed { reason, pause_ms: asked.unwrap_or(ADMIN_PAUSE_MS) }
             }
-            ProblemAction::Replan | ProblemAction::Verify => Done::Failed { reason, pause_ms: asked.unwrap_or(VERIFY_PAUSE_MS) },
+            ProblemAction::Replan | ProblemAction::Verify => {
+                Done::Failed { reason, pause_ms: asked.unwrap_or(VERIFY_PAUSE_MS) }
+            }
             ProblemAction::Wait | ProblemAction::Retry => {
                 Done::Failed { reason, pause_ms: asked.unwrap_or_else(|| self.backoff_ms()) }
             }
@@ -292,7 +309,8 @@ fn plan(
     let mut groups: BTreeMap<(&str, &str), (Vec<&Record>, Vec<&Record>)> = BTreeMap::new();
     for record in records {
         let at = (record.key.name.as_str(), record.key.rtype.as_str());
-        let stands = live.get(&at).is_some_and(|s| s.values.iter().any(|v| v.data.eq_ignore_ascii_case(&record.key.value)));
+        let stands =
+            live.get(&at).is_some_and(|s| s.values.iter().any(|v| v.data.eq_ignore_ascii_case(&record.key.value)));
         // From a read that may lack something, only a presence can be concluded.
         if stands == record.wanted && (record.wanted || complete) {
             done.insert(record.key.clone(), Done::Ok);
@@ -305,9 +323,8 @@ fn plan(
     let mut id = 0;
     for ((name, rtype), (add, remove)) in groups {
         let set = live.get(&(name, rtype));
-        let expect: Option<Vec<String>> = complete.then(|| {
-            set.map(|s| s.values.iter().map(|v| v.data.clone()).collect()).unwrap_or_default()
-        });
+        let expect: Option<Vec<String>> =
+            complete.then(|| set.map(|s| s.values.iter().map(|v| v.data.clone()).collect()).unwrap_or_default());
         let mut push = |edit: Edit, of: &[&Record], expect: Option<Vec<String>>, into: &mut Vec<Planned>| {
             id += 1;
             into.push(Planned {
@@ -330,10 +347,8 @@ fn plan(
             push(Edit::RemoveValues(values), &remove, expect.clone(), &mut removals);
         }
         if !add.is_empty() {
-            let values = add
-                .iter()
-                .map(|r| Value { data: r.key.value.clone(), owner: None, ext: Vec::new() })
-                .collect();
+            let values =
+                add.iter().map(|r| Value { data: r.key.value.clone(), owner: None, ext: Vec::new() }).collect();
             // After a removal in the same batch the set is no longer as it was read.
             push(Edit::AddValues(values), &add, if both { None } else { expect }, &mut additions);
         }

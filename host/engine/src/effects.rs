@@ -171,14 +171,14 @@ impl Engine {
             let attempt = run.operation.attempt + 1;
             commit.attempt = Some(attempt);
             let reason = Reason { code: result.code.clone(), message: result.message.clone() };
-            commit.log.push(host_line("warn", format!("{} {} failed ({}): {}", effect.kind, effect.id(), reason.code, reason.message)));
+            commit.log.push(host_line(
+                "warn",
+                format!("{} {} failed ({}): {}", effect.kind, effect.id(), reason.code, reason.message),
+            ));
             if attempt > 1 && !run.preempted {
                 held = false;
-                commit.then = Then::Wait {
-                    due_ms: now + self.backoff_ms(attempt - 1),
-                    topic: None,
-                    reason: Some(reason),
-                };
+                commit.then =
+                    Then::Wait { due_ms: now + self.backoff_ms(attempt - 1), topic: None, reason: Some(reason) };
             }
         } else if !result.code.is_empty() {
             commit.log.push(host_line("warn", format!("{} {}: {}", effect.kind, effect.id(), result.message)));

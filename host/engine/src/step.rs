@@ -148,10 +148,9 @@ impl Engine {
         let busy = failure.action == Action::Busy;
         let reason = Reason { code: failure.code, message: failure.message };
         self.log_pause(run, kind, &report.version.to_string(), &reason, &mut commit, !busy);
-        let pause = failure.retry_after_ms.map_or_else(
-            || self.backoff_ms(attempt),
-            |ms| i64::from(ms).clamp(SHORTEST_WAIT_MS, LONGEST_WAIT_MS),
-        );
+        let pause = failure
+            .retry_after_ms
+            .map_or_else(|| self.backoff_ms(attempt), |ms| i64::from(ms).clamp(SHORTEST_WAIT_MS, LONGEST_WAIT_MS));
         commit.attempt = Some(attempt);
         commit.then = Then::Wait { due_ms: commit.now + pause, topic: None, reason: Some(reason) };
         self.kill.reach("commit:failure:before").await;
@@ -160,7 +159,12 @@ impl Engine {
         Ok(false)
     }
 
-    async fn commit_call_error(&self, run: &Run, kind: Option<&OperationKind>, error: CallError) -> Result<(), Stopped> {
+    async fn commit_call_error(
+        &self,
+        run: &Run,
+        kind: Option<&OperationKind>,
+        error: CallError,
+    ) -> Result<(), Stopped> {
         let now = self.clock.now_ms();
         let attempt = run.operation.attempt + 1;
         let reason = Reason { code: format!("plugin-{}", error.cause.as_str()), message: error.text };
@@ -374,7 +378,13 @@ pub(crate) fn event(run: &Run, kind: &str, phase: Phase, status: Status) -> whar
 }
 
 fn bug(code: &str, message: &str) -> Failure {
-    Failure { action: Action::ReportBug, code: code.into(), message: message.into(), retry_after_ms: None, ext: Vec::new() }
+    Failure {
+        action: Action::ReportBug,
+        code: code.into(),
+        message: message.into(),
+        retry_after_ms: None,
+        ext: Vec::new(),
+    }
 }
 
 fn no_write() -> Failure {

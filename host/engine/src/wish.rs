@@ -130,7 +130,8 @@ impl Engine {
 
     /// What an order comes to: plan, server, plugin and effective settings, checked.
     async fn wanted(&self, order: Order) -> Result<Wanted, WishError> {
-        let field = |field: &str, message: String| WishError::Fields(vec![FieldProblem { field: field.into(), message }]);
+        let field =
+            |field: &str, message: String| WishError::Fields(vec![FieldProblem { field: field.into(), message }]);
         let Some(object) = self.books.object(ObjectKind::Plan, &order.plan).await? else {
             return Err(field("plan", format!("there is no plan `{}`: create it, or name another", order.plan)));
         };
@@ -139,17 +140,21 @@ impl Engine {
         let Some(manifest) = self.runtime.manifest(&plan.plugin) else {
             return Err(field(
                 "plan",
-                format!("the plan `{}` uses the plugin `{}`, which is not installed and enabled", order.plan, plan.plugin),
+                format!(
+                    "the plan `{}` uses the plugin `{}`, which is not installed and enabled",
+                    order.plan, plan.plugin
+                ),
             ));
         };
-        let settings = wharf_plugins::settings::effective(&manifest, &plan.settings, &order.options).map_err(|errors| {
-            WishError::Fields(
-                errors
-                    .into_iter()
-                    .map(|e| FieldProblem { field: e.field, message: format!("{}: {}", e.message, e.remedy) })
-                    .collect(),
-            )
-        })?;
+        let settings =
+            wharf_plugins::settings::effective(&manifest, &plan.settings, &order.options).map_err(|errors| {
+                WishError::Fields(
+                    errors
+                        .into_iter()
+                        .map(|e| FieldProblem { field: e.field, message: format!("{}: {}", e.message, e.remedy) })
+                        .collect(),
+                )
+            })?;
         let Some(kind) = Kind::of(&manifest, "deploy") else {
             return Err(field("plan", format!("the plugin `{}` has no operation `deploy`", plan.plugin)));
         };
@@ -239,7 +244,9 @@ fn provision(target: &Target, wanted: Wanted, service: Option<&Service>, open: &
         );
     }
     if service.plan == wanted.order.plan && service.settings == wanted.settings {
-        let operation = open.iter().find(|o| o.kind == wanted.kind.kind || Some(&o.kind) == wanted.change.as_ref().map(|c| &c.kind));
+        let operation = open
+            .iter()
+            .find(|o| o.kind == wanted.kind.kind || Some(&o.kind) == wanted.change.as_ref().map(|c| &c.kind));
         return Decision::Nothing { operation: operation.map(|o| o.id) };
     }
     let Some(change) = wanted.change else {
@@ -252,7 +259,10 @@ fn provision(target: &Target, wanted: Wanted, service: Option<&Service>, open: &
         );
     };
     if service.plugin != wanted.plugin || service.server != wanted.server {
-        return refuse("other-server", "a change can't move a service to another server or plugin: order it anew there");
+        return refuse(
+            "other-server",
+            "a change can't move a service to another server or plugin: order it anew there",
+        );
     }
     // The newest wish counts: changes that have not begun are superfluous.
     let cancel = open.iter().filter(|o| o.kind == change.kind && o.status == Status::Queued).map(|o| o.id).collect();
@@ -281,7 +291,10 @@ fn terminate(kind: Option<&Kind>, service: Option<&Service>, open: &[Operation])
     let Some(kind) = kind else {
         return refuse(
             "plugin-missing",
-            format!("the plugin `{}` is not installed and enabled, or can't terminate: install it, then repeat", service.plugin),
+            format!(
+                "the plugin `{}` is not installed and enabled, or can't terminate: install it, then repeat",
+                service.plugin
+            ),
         );
     };
     if let Some(open) = open.iter().find(|o| o.kind == kind.kind) {

@@ -282,7 +282,10 @@ impl Manifest {
             }
             for phase in [&op.phase, &op.final_phase, &op.stuck_phase] {
                 if !PHASES.contains(&phase.as_str()) {
-                    return Err(ManifestError::field(&at, format!("unknown phase `{phase}`: one of {}", PHASES.join(", "))));
+                    return Err(ManifestError::field(
+                        &at,
+                        format!("unknown phase `{phase}`: one of {}", PHASES.join(", ")),
+                    ));
                 }
             }
             if op.states.len() < 2 {
@@ -291,7 +294,10 @@ impl Manifest {
             let mut ids = BTreeSet::new();
             for state in &op.states {
                 if state.id.is_empty() || state.id.len() > 64 || !ids.insert(&state.id) {
-                    return Err(ManifestError::field(at, format!("state `{}` is empty, too long or stands twice", state.id)));
+                    return Err(ManifestError::field(
+                        at,
+                        format!("state `{}` is empty, too long or stands twice", state.id),
+                    ));
                 }
             }
         }
@@ -309,7 +315,10 @@ impl Manifest {
             if !rule.path.starts_with('/') {
                 return Err(ManifestError::field(at, "`path` must begin with `/`"));
             }
-            if !(rule.origin.starts_with("https://") || rule.origin.starts_with("http://") || rule.origin.starts_with('{')) {
+            if !(rule.origin.starts_with("https://")
+                || rule.origin.starts_with("http://")
+                || rule.origin.starts_with('{'))
+            {
                 return Err(ManifestError::field(at, "`origin` must be an URL without path, or `{setting}`"));
             }
         }

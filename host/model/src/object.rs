@@ -217,9 +217,7 @@ pub struct Hook {
 impl Hook {
     /// Whether it wants this event.
     pub fn wants(&self, kind: &str, panel: Option<&str>) -> bool {
-        let family = |pattern: &str| {
-            pattern.strip_suffix('*').map_or(pattern == kind, |head| kind.starts_with(head))
-        };
+        let family = |pattern: &str| pattern.strip_suffix('*').map_or(pattern == kind, |head| kind.starts_with(head));
         !self.off
             && self.panel.as_deref().is_none_or(|p| panel == Some(p))
             && (self.events.is_empty() || self.events.iter().any(|p| family(p)))

@@ -72,7 +72,10 @@ impl Peer {
     }
 
     /// SIGSTOP, SIGCONT, …
-    #[allow(unsafe_code, reason = "kill(2) on a child of ours that has not been waited for, so the id can't be another's")]
+    #[allow(
+        unsafe_code,
+        reason = "kill(2) on a child of ours that has not been waited for, so the id can't be another's"
+    )]
     pub fn signal(&self, signal: i32) -> Result<()> {
         let pid = self.child.id().context("it has ended already")?;
         // SAFETY: no memory is touched.

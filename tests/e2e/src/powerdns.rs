@@ -27,7 +27,8 @@ impl PowerDns {
     /// Starts it in `dir`. The API key is `key`.
     pub async fn start(dir: &Path, key: &str) -> Result<Self> {
         std::fs::create_dir_all(dir)?;
-        let program = find("pdns_server").context("`pdns_server` is missing: apt-get install pdns-server pdns-backend-sqlite3")?;
+        let program = find("pdns_server")
+            .context("`pdns_server` is missing: apt-get install pdns-server pdns-backend-sqlite3")?;
         if !Path::new(SCHEMA).exists() {
             bail!("{SCHEMA} is missing: apt-get install pdns-backend-sqlite3");
         }
@@ -62,7 +63,8 @@ impl PowerDns {
                 .stderr(err)
                 .kill_on_drop(true)
                 .spawn()?;
-            let server = Self { api: format!("http://127.0.0.1:{api_port}"), key: key.to_owned(), dns_port, _child: child };
+            let server =
+                Self { api: format!("http://127.0.0.1:{api_port}"), key: key.to_owned(), dns_port, _child: child };
             for _ in 0..100 {
                 if server.get("/api/v1/servers/localhost").await.is_ok() {
                     return Ok(server);
@@ -75,7 +77,8 @@ impl PowerDns {
 
     /// GET of the API.
     pub async fn get(&self, path: &str) -> Result<serde_json::Value> {
-        let answer = crate::client::http().get(format!("{}{path}", self.api)).header("X-API-Key", &self.key).send().await?;
+        let answer =
+            crate::client::http().get(format!("{}{path}", self.api)).header("X-API-Key", &self.key).send().await?;
         Ok(answer.error_for_status()?.json().await?)
     }
 
@@ -96,15 +99,22 @@ impl PowerDns {
     /// Values of a name and type, by `dig`, sorted.
     pub async fn dig(&self, name: &str, rtype: &str) -> Result<Vec<String>> {
         let out = Command::new("dig")
-            .args(["+short", "+norecurse", "+time=2", "+tries=2", "@127.0.0.1", "-p", &self.dns_port.to_string(), name, rtype])
+            .args([
+                "+short",
+                "+norecurse",
+                "+time=2",
+                "+tries=2",
+                "@127.0.0.1",
+                "-p",
+                &self.dns_port.to_string(),
+                name,
+                rtype,
+            ])
             .output()
             .await
             .context("`dig` is missing: apt-get install dnsutils")?;
-        let mut values: Vec<String> = String::from_utf8_lossy(&out.stdout)
-            .lines()
-            .filter(|l| !l.starts_with(';'))
-            .map(str::to_owned)
-            .collect();
+        let mut values: Vec<String> =
+            String::from_utf8_lossy(&out.stdout).lines().filter(|l| !l.starts_with(';')).map(str::to_owned).collect();
         values.sort();
         Ok(values)
     }

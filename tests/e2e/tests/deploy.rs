@@ -82,7 +82,9 @@ async fn dual_stack_and_ipv6_only_vms_get_their_addresses() {
     let six = world.until("six", Phase::Active, PATIENCE).await;
     let guests = world.sim.guests();
     let config = |vmid: u32| guests[&vmid].config["ipconfig0"].clone();
-    assert!(config(both.vmid.unwrap()).contains("ip=192.0.2.") && config(both.vmid.unwrap()).contains("ip6=2001:db8::"));
+    assert!(
+        config(both.vmid.unwrap()).contains("ip=192.0.2.") && config(both.vmid.unwrap()).contains("ip6=2001:db8::")
+    );
     assert!(!config(six.vmid.unwrap()).contains("ip=192"), "{}", config(six.vmid.unwrap()));
 }
 

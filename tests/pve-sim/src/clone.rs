@@ -41,8 +41,12 @@ impl Sim {
                     return Err(Refusal::die(format!("can't clone to non-shared storage '{name}'")));
                 }
             }
-            let first = source.config.iter().find(|(k, v)| drives::is_disk(k, v)).map(|(_, v)| v.clone()).unwrap_or_default();
-            let storage = params.get("storage").cloned().unwrap_or_else(|| first.split(':').next().unwrap_or_default().to_owned());
+            let first =
+                source.config.iter().find(|(k, v)| drives::is_disk(k, v)).map(|(_, v)| v.clone()).unwrap_or_default();
+            let storage = params
+                .get("storage")
+                .cloned()
+                .unwrap_or_else(|| first.split(':').next().unwrap_or_default().to_owned());
             let running = {
                 let running = state.clones.entry(storage.clone()).or_default();
                 *running += 1;
@@ -68,7 +72,15 @@ impl Sim {
         Ok(upid)
     }
 
-    async fn copy(&self, source: &Vm, newid: u32, target: &str, storage: &str, full: bool, params: &Params) -> Result<(), String> {
+    async fn copy(
+        &self,
+        source: &Vm,
+        newid: u32,
+        target: &str,
+        storage: &str,
+        full: bool,
+        params: &Params,
+    ) -> Result<(), String> {
         let timing = self.timing();
         {
             let mut state = self.lock();
@@ -92,7 +104,15 @@ impl Sim {
         Ok(())
     }
 
-    fn copy_config(&self, source: &Vm, newid: u32, target: &str, storage: &str, full: bool, params: &Params) -> Result<(), String> {
+    fn copy_config(
+        &self,
+        source: &Vm,
+        newid: u32,
+        target: &str,
+        storage: &str,
+        full: bool,
+        params: &Params,
+    ) -> Result<(), String> {
         let mut state = self.lock();
         let mut config = source.config.clone();
         config.remove("template");
@@ -130,7 +150,10 @@ impl Sim {
         }
         let uuid = state.new_uuid();
         config.insert("smbios1".into(), format!("uuid={uuid}"));
-        config.insert("name".into(), params.get("name").cloned().unwrap_or_else(|| format!("Copy-of-VM-{}", source.vmid)));
+        config.insert(
+            "name".into(),
+            params.get("name").cloned().unwrap_or_else(|| format!("Copy-of-VM-{}", source.vmid)),
+        );
         if let Some(text) = params.get("description") {
             config.insert("description".into(), text.clone());
         }

@@ -8,10 +8,52 @@ use crate::{Answer, Params, Refusal, Sim, State, drives, state::Vm};
 
 /// Keys that this simulator takes, beside the indexed families.
 const KEYS: [&str; 46] = [
-    "acpi", "affinity", "agent", "args", "autostart", "balloon", "bios", "boot", "bootdisk", "cdrom", "cicustom", "cipassword",
-    "citype", "ciupgrade", "ciuser", "cores", "cpu", "cpulimit", "cpuunits", "description", "efidisk0", "freeze", "hookscript",
-    "hotplug", "hugepages", "keyboard", "kvm", "localtime", "machine", "memory", "name", "nameserver", "numa", "onboot", "ostype",
-    "protection", "reboot", "rng0", "scsihw", "searchdomain", "smbios1", "sockets", "sshkeys", "startup", "tags", "vga",
+    "acpi",
+    "affinity",
+    "agent",
+    "args",
+    "autostart",
+    "balloon",
+    "bios",
+    "boot",
+    "bootdisk",
+    "cdrom",
+    "cicustom",
+    "cipassword",
+    "citype",
+    "ciupgrade",
+    "ciuser",
+    "cores",
+    "cpu",
+    "cpulimit",
+    "cpuunits",
+    "description",
+    "efidisk0",
+    "freeze",
+    "hookscript",
+    "hotplug",
+    "hugepages",
+    "keyboard",
+    "kvm",
+    "localtime",
+    "machine",
+    "memory",
+    "name",
+    "nameserver",
+    "numa",
+    "onboot",
+    "ostype",
+    "protection",
+    "reboot",
+    "rng0",
+    "scsihw",
+    "searchdomain",
+    "smbios1",
+    "sockets",
+    "sshkeys",
+    "startup",
+    "tags",
+    "vga",
 ];
 const FAMILIES: [&str; 8] = ["net", "ipconfig", "unused", "serial", "usb", "hostpci", "numa", "parallel"];
 /// Without hotplug these wait for the next start.
@@ -59,7 +101,9 @@ impl Sim {
                 return Ok(());
             }
             if waited >= patience {
-                return Err(Refusal::die(format!("can't lock file '/var/lock/qemu-server/lock-{vmid}.conf' - got timeout")));
+                return Err(Refusal::die(format!(
+                    "can't lock file '/var/lock/qemu-server/lock-{vmid}.conf' - got timeout"
+                )));
             }
             Self::sleep(100).await;
             waited += 100;
@@ -131,7 +175,10 @@ impl Sim {
                 && let Some(tag) = drives::get(value, "tag")
                 && !tag.parse::<u32>().is_ok_and(|t| (1..=4094).contains(&t))
             {
-                return Err(Refusal::parameter(key, format!("invalid format - net.tag: value must have a minimum value of 1, not '{tag}'")));
+                return Err(Refusal::parameter(
+                    key,
+                    format!("invalid format - net.tag: value must have a minimum value of 1, not '{tag}'"),
+                ));
             }
         }
         if !any {
@@ -141,7 +188,9 @@ impl Sim {
         if let Some(wanted) = params.get("digest")
             && *wanted != digest(vm)
         {
-            return Err(Refusal::die("detected modified configuration - file changed by other user? Try again. (checksum mismatch (file change by other user?))"));
+            return Err(Refusal::die(
+                "detected modified configuration - file changed by other user? Try again. (checksum mismatch (file change by other user?))",
+            ));
         }
         Ok(())
     }
@@ -182,7 +231,10 @@ impl Sim {
 
     pub(crate) async fn resize(&self, node: &str, vmid: u32, params: &Params, user: &str) -> Answer {
         let need = |key: &str| {
-            params.get(key).cloned().ok_or_else(|| Refusal::parameter(key, "property is missing and it is not optional"))
+            params
+                .get(key)
+                .cloned()
+                .ok_or_else(|| Refusal::parameter(key, "property is missing and it is not optional"))
         };
         let (disk, size) = (need("disk")?, need("size")?);
         self.flock(vmid).await?;
@@ -249,7 +301,11 @@ fn check_ipconfig(key: &str, value: &str) -> Result<(), Refusal> {
 fn cidr(text: &str, v4: bool) -> bool {
     text.split_once('/').is_some_and(|(ip, len)| {
         let len: u8 = len.parse().unwrap_or(255);
-        if v4 { ip.parse::<std::net::Ipv4Addr>().is_ok() && len <= 32 } else { ip.parse::<std::net::Ipv6Addr>().is_ok() && len <= 128 }
+        if v4 {
+            ip.parse::<std::net::Ipv4Addr>().is_ok() && len <= 32
+        } else {
+            ip.parse::<std::net::Ipv6Addr>().is_ok() && len <= 128
+        }
     })
 }
 
@@ -295,10 +351,14 @@ fn set_key(state: &mut State, node: &str, vmid: u32, key: &str, value: &str) -> 
             let format = rest.iter().find(|(k, _)| k == "format").map(|(_, v)| v.clone());
             let mib = (gib * 1024.0).round() as u64;
             let volume = state.allocate(storage, node, vmid, mib, format.as_deref())?;
-            let mut rest: Vec<(String, String)> = rest.into_iter().filter(|(k, _)| k != "format" && k != "size").collect();
+            let mut rest: Vec<(String, String)> =
+                rest.into_iter().filter(|(k, _)| k != "format" && k != "size").collect();
             rest.push(("size".into(), drives::size_text(mib)));
             value = drives::print(&volume.volid, &rest);
-        } else if what != "cloudinit" && !value.contains("media=cdrom") && !state.volumes.iter().any(|v| v.volid == first) {
+        } else if what != "cloudinit"
+            && !value.contains("media=cdrom")
+            && !state.volumes.iter().any(|v| v.volid == first)
+        {
             return Err(Refusal::die(format!("volume '{first}' does not exist")));
         } else if let Some(volume) = state.volumes.iter().find(|v| v.volid == first) {
             value = drives::with(&value, "size", &drives::size_text(volume.size_mib));

@@ -4,7 +4,8 @@
 pub fn parse(text: &str) -> (String, Vec<(String, String)>) {
     let mut parts = text.split(',');
     let first = parts.next().unwrap_or_default().to_owned();
-    let rest = parts.map(|p| p.split_once('=').map_or((p.to_owned(), String::new()), |(k, v)| (k.to_owned(), v.to_owned())));
+    let rest =
+        parts.map(|p| p.split_once('=').map_or((p.to_owned(), String::new()), |(k, v)| (k.to_owned(), v.to_owned())));
     (first, rest.collect())
 }
 
@@ -65,9 +66,7 @@ pub fn indexed(key: &str, family: &str) -> bool {
 
 pub fn mac_of(net: &str) -> Option<String> {
     let (first, rest) = parse(net);
-    let all = std::iter::once(first.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned())))
-        .flatten()
-        .chain(rest);
+    let all = std::iter::once(first.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned()))).flatten().chain(rest);
     for (key, value) in all {
         if matches!(key.as_str(), "virtio" | "e1000" | "rtl8139" | "vmxnet3" | "macaddr") && !value.is_empty() {
             return Some(value.to_uppercase());

@@ -131,7 +131,13 @@ impl Sim {
                 let names: Vec<String> = state
                     .vms
                     .get(&vmid)
-                    .map(|vm| vm.config.iter().filter(|(k, _)| crate::drives::is_disk_key(k)).map(|(_, v)| crate::drives::parse(v).0).collect())
+                    .map(|vm| {
+                        vm.config
+                            .iter()
+                            .filter(|(k, _)| crate::drives::is_disk_key(k))
+                            .map(|(_, v)| crate::drives::parse(v).0)
+                            .collect()
+                    })
                     .unwrap_or_default();
                 for volume in &mut state.volumes {
                     if names.contains(&volume.volid) && volume.node.is_some() {

@@ -7,7 +7,17 @@ use serde_json::{Value, json};
 use crate::{Answer, Params, Refusal, Sim};
 
 const OPTIONS: [&str; 11] = [
-    "dhcp", "enable", "ipfilter", "log_level_in", "log_level_out", "macfilter", "ndp", "policy_in", "policy_out", "radv", "digest",
+    "dhcp",
+    "enable",
+    "ipfilter",
+    "log_level_in",
+    "log_level_out",
+    "macfilter",
+    "ndp",
+    "policy_in",
+    "policy_out",
+    "radv",
+    "digest",
 ];
 
 /// As Proxmox stores it: no `/32` or `/128`, IPv6 compressed.
@@ -28,12 +38,19 @@ impl Sim {
     pub(crate) fn fw_options(&self, node: &str, vmid: u32) -> Answer {
         let mut state = self.lock();
         let vm = state.vm(node, vmid)?;
-        Ok(vm.firewall.iter().map(|(k, v)| (k.clone(), v.parse::<i64>().map_or_else(|_| json!(v), |n| json!(n)))).collect())
+        Ok(vm
+            .firewall
+            .iter()
+            .map(|(k, v)| (k.clone(), v.parse::<i64>().map_or_else(|_| json!(v), |n| json!(n))))
+            .collect())
     }
 
     pub(crate) fn fw_set_options(&self, node: &str, vmid: u32, params: &Params) -> Answer {
         if let Some(key) = params.keys().find(|k| !OPTIONS.contains(&k.as_str()) && *k != "delete") {
-            return Err(Refusal::parameter(key, "property is not defined in schema and the schema does not allow additional properties"));
+            return Err(Refusal::parameter(
+                key,
+                "property is not defined in schema and the schema does not allow additional properties",
+            ));
         }
         let mut state = self.lock();
         let vm = state.vm(node, vmid)?;
@@ -49,7 +66,9 @@ impl Sim {
     }
 
     pub(crate) fn fw_new_set(&self, node: &str, vmid: u32, params: &Params) -> Answer {
-        let name = params.get("name").ok_or_else(|| Refusal::parameter("name", "property is missing and it is not optional"))?;
+        let name = params
+            .get("name")
+            .ok_or_else(|| Refusal::parameter("name", "property is missing and it is not optional"))?;
         let mut state = self.lock();
         let vm = state.vm(node, vmid)?;
         if vm.ipsets.contains_key(name) {
@@ -61,17 +80,21 @@ impl Sim {
 
     pub(crate) fn fw_entries(&self, node: &str, vmid: u32, name: &str) -> Answer {
         let mut state = self.lock();
-        let set = state.vm(node, vmid)?.ipsets.get(name).ok_or_else(|| Refusal::die(format!("no such IPSet '{name}'")))?;
+        let set =
+            state.vm(node, vmid)?.ipsets.get(name).ok_or_else(|| Refusal::die(format!("no such IPSet '{name}'")))?;
         Ok(set.iter().map(|cidr| json!({"cidr": cidr, "digest": "0"})).collect())
     }
 
     pub(crate) fn fw_add_entry(&self, node: &str, vmid: u32, name: &str, params: &Params) -> Answer {
-        let cidr = params
-            .get("cidr")
-            .and_then(|c| normal(c))
-            .ok_or_else(|| Refusal::parameter("cidr", "invalid format - value does not look like a valid IP address or network"))?;
+        let cidr = params.get("cidr").and_then(|c| normal(c)).ok_or_else(|| {
+            Refusal::parameter("cidr", "invalid format - value does not look like a valid IP address or network")
+        })?;
         let mut state = self.lock();
-        let set = state.vm(node, vmid)?.ipsets.get_mut(name).ok_or_else(|| Refusal::die(format!("no such IPSet '{name}'")))?;
+        let set = state
+            .vm(node, vmid)?
+            .ipsets
+            .get_mut(name)
+            .ok_or_else(|| Refusal::die(format!("no such IPSet '{name}'")))?;
         if !set.insert(cidr.clone()) {
             return Err(Refusal::parameter("cidr", format!("address '{cidr}' already exists")));
         }
@@ -81,7 +104,11 @@ impl Sim {
     /// Another spelling of the address deletes nothing, and says nothing.
     pub(crate) fn fw_remove_entry(&self, node: &str, vmid: u32, name: &str, cidr: &str) -> Answer {
         let mut state = self.lock();
-        let set = state.vm(node, vmid)?.ipsets.get_mut(name).ok_or_else(|| Refusal::die(format!("no such IPSet '{name}'")))?;
+        let set = state
+            .vm(node, vmid)?
+            .ipsets
+            .get_mut(name)
+            .ok_or_else(|| Refusal::die(format!("no such IPSet '{name}'")))?;
         set.remove(cidr);
         Ok(Value::Null)
     }

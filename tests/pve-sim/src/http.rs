@@ -36,17 +36,25 @@ impl Sim {
     }
 }
 
-async fn control(AxumState(sim): AxumState<Sim>, axum::extract::Path(what): axum::extract::Path<String>, request: Request) -> Response {
+async fn control(
+    AxumState(sim): AxumState<Sim>,
+    axum::extract::Path(what): axum::extract::Path<String>,
+    request: Request,
+) -> Response {
     let method = request.method().clone();
     let body = read(request).await.unwrap_or_default();
     let answer: Result<Value, String> = match (method, what.as_str()) {
         (Method::GET, "state") => serde_json::to_value(sim.snapshot()).map_err(|e| e.to_string()),
         (Method::GET, "log") => serde_json::to_value(sim.log()).map_err(|e| e.to_string()),
         (Method::GET, "schema-violations") => Ok(json!(sim.schema_violations())),
-        (Method::POST, "fault") => serde_json::from_slice::<Fault>(&body).map(|f| sim.fault(f)).map(|()| Value::Null).map_err(|e| e.to_string()),
-        (Method::POST, "condition") => {
-            serde_json::from_slice::<Condition>(&body).map(|c| sim.condition(c)).map(|()| Value::Null).map_err(|e| e.to_string())
-        }
+        (Method::POST, "fault") => serde_json::from_slice::<Fault>(&body)
+            .map(|f| sim.fault(f))
+            .map(|()| Value::Null)
+            .map_err(|e| e.to_string()),
+        (Method::POST, "condition") => serde_json::from_slice::<Condition>(&body)
+            .map(|c| sim.condition(c))
+            .map(|()| Value::Null)
+            .map_err(|e| e.to_string()),
         (Method::DELETE, "fault") => {
             sim.clear_faults();
             Ok(Value::Null)
@@ -67,7 +75,9 @@ async fn read(request: Request) -> Option<Vec<u8>> {
 fn reply(status: StatusCode, reason: Option<&str>, value: &Value) -> Response {
     let mut response = Response::new(Body::from(value.to_string()));
     *response.status_mut() = status;
-    response.headers_mut().insert("content-type", axum::http::HeaderValue::from_static("application/json;charset=UTF-8"));
+    response
+        .headers_mut()
+        .insert("content-type", axum::http::HeaderValue::from_static("application/json;charset=UTF-8"));
     if let Some(reason) = reason {
         let clean: String = reason.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { ' ' }).collect();
         if let Ok(phrase) = hyper::ext::ReasonPhrase::try_from(clean) {
@@ -91,7 +101,8 @@ fn refuse(refusal: &Refusal) -> Response {
 /// A connection that breaks. In process it is a marked 599; over TCP the body ends before it has begun.
 fn broken(served: bool) -> Response {
     if served {
-        let stream = futures::stream::once(async { Err::<axum::body::Bytes, _>(std::io::Error::other("connection broken")) });
+        let stream =
+            futures::stream::once(async { Err::<axum::body::Bytes, _>(std::io::Error::other("connection broken")) });
         return Response::new(Body::from_stream(stream));
     }
     let mut response = Response::new(Body::empty());
@@ -199,7 +210,8 @@ fn params(query: &str, headers: &HeaderMap, body: &[u8]) -> Result<Params, Refus
     take(query);
     let kind = headers.get("content-type").and_then(|v| v.to_str().ok()).unwrap_or_default();
     if kind.starts_with("application/json") && !body.is_empty() {
-        let map: BTreeMap<String, Value> = serde_json::from_slice(body).map_err(|e| Refusal::new(400, format!("bad JSON: {e}")))?;
+        let map: BTreeMap<String, Value> =
+            serde_json::from_slice(body).map_err(|e| Refusal::new(400, format!("bad JSON: {e}")))?;
         for (key, value) in map {
             let text = match value {
                 Value::String(text) => text,
@@ -267,7 +279,8 @@ async fn dispatch(sim: &Sim, call: &Call) -> Answer {
     if call.method != "GET" && !sim.lock().quorate {
         return Err(Refusal::die("cluster not ready - no quorum?"));
     }
-    let forbidden = sim.lock().forbidden.iter().find(|(t, path, _)| *t == call.user && call.path.contains(path.as_str())).cloned();
+    let forbidden =
+        sim.lock().forbidden.iter().find(|(t, path, _)| *t == call.user && call.path.contains(path.as_str())).cloned();
     if let Some((_, path, privilege)) = forbidden {
         return Err(Refusal::new(403, format!("Permission check failed ({path}, {privilege})")));
     }
@@ -334,6 +347,9 @@ async fn on_vm(sim: &Sim, method: &str, node: &str, vmid: u32, rest: &[&str], p:
         ("POST", ["firewall", "ipset", name]) => sim.fw_add_entry(node, vmid, name, p),
         ("DELETE", ["firewall", "ipset", name, cidr @ ..]) => sim.fw_remove_entry(node, vmid, name, &cidr.join("/")),
         ("POST", ["agent", "ping"]) => sim.agent_ping(),
-        _ => Err(Refusal::new(501, format!("Method '{method} /nodes/{node}/qemu/{vmid}/{}' not implemented", rest.join("/")))),
+        _ => Err(Refusal::new(
+            501,
+            format!("Method '{method} /nodes/{node}/qemu/{vmid}/{}' not implemented", rest.join("/")),
+        )),
     }
 }

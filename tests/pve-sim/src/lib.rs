@@ -50,7 +50,11 @@ impl Refusal {
 
     pub fn parameter(name: &str, text: impl Into<String>) -> Self {
         let name = if name.is_empty() { "_root" } else { name };
-        Self { status: 400, text: "Parameter verification failed.".into(), errors: [(name.to_owned(), text.into())].into() }
+        Self {
+            status: 400,
+            text: "Parameter verification failed.".into(),
+            errors: [(name.to_owned(), text.into())].into(),
+        }
     }
 }
 
@@ -160,7 +164,9 @@ impl Sim {
     /// VMs that are neither templates nor strangers.
     pub fn guests(&self) -> BTreeMap<u32, Vm> {
         let all = self.lock().vms.clone();
-        all.into_iter().filter(|(_, vm)| !vm.template && vm.config.get("name").map(String::as_str) != Some("stranger")).collect()
+        all.into_iter()
+            .filter(|(_, vm)| !vm.template && vm.config.get("name").map(String::as_str) != Some("stranger"))
+            .collect()
     }
 
     pub fn log(&self) -> Vec<Entry> {
@@ -227,7 +233,14 @@ impl State {
     }
 
     /// A new volume; accounts for its space.
-    pub(crate) fn allocate(&mut self, storage: &str, node: &str, vmid: u32, size_mib: u64, format: Option<&str>) -> Result<Volume, Refusal> {
+    pub(crate) fn allocate(
+        &mut self,
+        storage: &str,
+        node: &str,
+        vmid: u32,
+        size_mib: u64,
+        format: Option<&str>,
+    ) -> Result<Volume, Refusal> {
         let Some(found) = self.storage(storage).cloned() else {
             return Err(Refusal::die(format!("storage '{storage}' does not exist")));
         };
@@ -235,7 +248,9 @@ impl State {
             return Err(Refusal::die(format!("storage '{storage}' is not available on node '{node}'")));
         }
         if found.free_mib() < size_mib {
-            return Err(Refusal::die(format!("unable to allocate image on storage '{storage}': not enough free space")));
+            return Err(Refusal::die(format!(
+                "unable to allocate image on storage '{storage}': not enough free space"
+            )));
         }
         let format = format.map_or_else(|| if found.has_files() { "qcow2" } else { "raw" }.to_owned(), str::to_owned);
         if !found.has_files() && format != "raw" {
@@ -295,7 +310,8 @@ impl State {
         .into_iter()
         .map(|(k, v)| (k.to_owned(), v.to_owned()))
         .collect();
-        if let Ok(mut volume) = self.allocate(&template.storage, &template.node, template.vmid, template.disk_mib, None) {
+        if let Ok(mut volume) = self.allocate(&template.storage, &template.node, template.vmid, template.disk_mib, None)
+        {
             let base = volume.volid.replace("vm-", "base-");
             for v in &mut self.volumes {
                 if v.volid == volume.volid {
@@ -303,7 +319,10 @@ impl State {
                 }
             }
             volume.volid = base;
-            config.insert(format!("{}0", template.bus), format!("{},size={}", volume.volid, drives::size_text(template.disk_mib)));
+            config.insert(
+                format!("{}0", template.bus),
+                format!("{},size={}", volume.volid, drives::size_text(template.disk_mib)),
+            );
         }
         if template.cloud_init {
             let drive = format!("{}:vm-{}-cloudinit,media=cdrom", template.storage, template.vmid);

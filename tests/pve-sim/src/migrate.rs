@@ -15,8 +15,11 @@ impl Sim {
             .filter(|(_, v)| !state.storage(v.split(':').next().unwrap_or_default()).is_some_and(|s| s.shared))
             .map(|(k, v)| json!({"drivename": k, "volid": drives::parse(v).0}))
             .collect();
-        let allowed: Vec<&str> = state.config.nodes.iter().filter(|n| n.name != node && n.online).map(|n| n.name.as_str()).collect();
-        Ok(json!({"running": vm.running, "allowed_nodes": allowed, "not_allowed_nodes": {}, "local_disks": local, "local_resources": []}))
+        let allowed: Vec<&str> =
+            state.config.nodes.iter().filter(|n| n.name != node && n.online).map(|n| n.name.as_str()).collect();
+        Ok(
+            json!({"running": vm.running, "allowed_nodes": allowed, "not_allowed_nodes": {}, "local_disks": local, "local_resources": []}),
+        )
     }
 
     pub(crate) async fn migrate(&self, node: &str, vmid: u32, params: &Params, user: &str) -> Answer {
@@ -52,7 +55,13 @@ impl Sim {
     }
 
     /// (key, old volume, new storage) of each disk that has to be copied.
-    fn plan_migration(&self, node: &str, vmid: u32, target: &str, mapping: &str) -> Result<Vec<(String, String, String)>, String> {
+    fn plan_migration(
+        &self,
+        node: &str,
+        vmid: u32,
+        target: &str,
+        mapping: &str,
+    ) -> Result<Vec<(String, String, String)>, String> {
         let mut state = self.lock();
         if !state.node(target).is_some_and(|n| n.online) {
             return Err(format!("migration aborted: node '{target}' is offline"));
@@ -96,7 +105,8 @@ impl Sim {
             let size = state.volumes.iter().find(|v| v.volid == volid).map_or(1_024, |v| v.size_mib);
             // The old volume goes first: a local storage has the same names on every node.
             state.free(&volid);
-            let format = if state.storage(&to).is_some_and(crate::state::Storage::has_files) { None } else { Some("raw") };
+            let format =
+                if state.storage(&to).is_some_and(crate::state::Storage::has_files) { None } else { Some("raw") };
             match state.allocate(&to, target, vmid, size, format) {
                 Ok(volume) => moved.push((key, drives::print(&volume.volid, &drives::parse(&value).1))),
                 Err(refusal) => {

@@ -135,5 +135,4 @@ impl Sim {
     pub(crate) fn agent_ping(&self) -> Answer {
         Err(Refusal::die("No QEMU guest agent configured"))
     }
-
 }

@@ -5,10 +5,29 @@ use serde_json::{Value, json};
 use crate::{Answer, Params, Refusal, Sim};
 
 const PRIVILEGES: [&str; 23] = [
-    "Datastore.AllocateSpace", "Datastore.Audit", "Pool.Audit", "SDN.Use", "Sys.Audit", "VM.Allocate", "VM.Audit", "VM.Backup",
-    "VM.Clone", "VM.Config.CDROM", "VM.Config.CPU", "VM.Config.Cloudinit", "VM.Config.Disk", "VM.Config.HWType",
-    "VM.Config.Memory", "VM.Config.Network", "VM.Config.Options", "VM.Console", "VM.Migrate", "VM.PowerMgmt", "VM.Snapshot",
-    "VM.Snapshot.Rollback", "Datastore.AllocateTemplate",
+    "Datastore.AllocateSpace",
+    "Datastore.Audit",
+    "Pool.Audit",
+    "SDN.Use",
+    "Sys.Audit",
+    "VM.Allocate",
+    "VM.Audit",
+    "VM.Backup",
+    "VM.Clone",
+    "VM.Config.CDROM",
+    "VM.Config.CPU",
+    "VM.Config.Cloudinit",
+    "VM.Config.Disk",
+    "VM.Config.HWType",
+    "VM.Config.Memory",
+    "VM.Config.Network",
+    "VM.Config.Options",
+    "VM.Console",
+    "VM.Migrate",
+    "VM.PowerMgmt",
+    "VM.Snapshot",
+    "VM.Snapshot.Rollback",
+    "Datastore.AllocateTemplate",
 ];
 
 impl Sim {
@@ -24,7 +43,9 @@ impl Sim {
 
     pub(crate) fn cluster_status(&self) -> Answer {
         let state = self.lock();
-        let mut rows = vec![json!({"type": "cluster", "name": "sim", "id": "cluster", "quorate": i32::from(state.quorate), "nodes": state.config.nodes.len(), "version": 3})];
+        let mut rows = vec![
+            json!({"type": "cluster", "name": "sim", "id": "cluster", "quorate": i32::from(state.quorate), "nodes": state.config.nodes.len(), "version": 3}),
+        ];
         for (n, node) in state.config.nodes.iter().enumerate() {
             rows.push(json!({"type": "node", "name": node.name, "id": format!("node/{}", node.name), "online": i32::from(node.online), "nodeid": n + 1, "ip": "127.0.0.1", "local": i32::from(n == 0)}));
         }
@@ -91,7 +112,8 @@ impl Sim {
         let state = self.lock();
         match params.get("vmid") {
             Some(text) => {
-                let vmid: u32 = text.parse().map_err(|_| Refusal::parameter("vmid", "type check ('integer') failed"))?;
+                let vmid: u32 =
+                    text.parse().map_err(|_| Refusal::parameter("vmid", "type check ('integer') failed"))?;
                 if state.vms.contains_key(&vmid) {
                     return Err(Refusal::parameter("vmid", format!("VM {vmid} already exists")));
                 }

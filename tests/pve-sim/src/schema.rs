@@ -22,7 +22,10 @@ impl Schema {
     pub fn load(path: &Path) -> anyhow::Result<Self> {
         let text = std::fs::read(path).with_context(|| format!("can't read the schema {}", path.display()))?;
         let value: Value = serde_json::from_slice(&text)?;
-        let merged = value.get("merged_endpoints").and_then(Value::as_object).context("no `merged_endpoints`: not a raw capture")?;
+        let merged = value
+            .get("merged_endpoints")
+            .and_then(Value::as_object)
+            .context("no `merged_endpoints`: not a raw capture")?;
         let endpoints = merged
             .iter()
             .map(|(path, entry)| {
@@ -30,7 +33,11 @@ impl Schema {
                 let methods = entry
                     .get("methods")
                     .and_then(Value::as_object)
-                    .map(|m| m.iter().map(|(k, v)| (k.clone(), v.get("parameters").cloned().unwrap_or(Value::Null))).collect())
+                    .map(|m| {
+                        m.iter()
+                            .map(|(k, v)| (k.clone(), v.get("parameters").cloned().unwrap_or(Value::Null)))
+                            .collect()
+                    })
                     .unwrap_or_default();
                 (parts, methods)
             })
@@ -91,7 +98,9 @@ fn check_value(property: &Value, value: &str) -> Option<String> {
     let kind = property.get("type").and_then(Value::as_str).unwrap_or("string");
     match kind {
         "integer" | "number" => {
-            let Ok(n) = value.parse::<f64>() else { return Some(format!("type check ('{kind}') failed - got '{value}'")) };
+            let Ok(n) = value.parse::<f64>() else {
+                return Some(format!("type check ('{kind}') failed - got '{value}'"));
+            };
             if kind == "integer" && n.fract() != 0.0 {
                 return Some(format!("type check ('integer') failed - got '{value}'"));
             }

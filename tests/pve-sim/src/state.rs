@@ -69,7 +69,8 @@ impl Default for Timing {
 
 impl Default for SimConfig {
     fn default() -> Self {
-        let node = |name: &str, memory_mib| Node { name: name.into(), online: true, cpus: 16, memory_mib, used_mib: 4_096 };
+        let node =
+            |name: &str, memory_mib| Node { name: name.into(), online: true, cpus: 16, memory_mib, used_mib: 4_096 };
         let content = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect();
         let storage = |name: &str, kind: &str, shared, content| Storage {
             name: name.into(),

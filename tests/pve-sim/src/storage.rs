@@ -28,7 +28,8 @@ impl Sim {
 
     pub(crate) fn content(&self, node: &str, storage: &str, params: &Params) -> Answer {
         let state = self.lock();
-        let found = state.storage(storage).ok_or_else(|| Refusal::die(format!("storage '{storage}' does not exist")))?;
+        let found =
+            state.storage(storage).ok_or_else(|| Refusal::die(format!("storage '{storage}' does not exist")))?;
         if !found.on(node) {
             return Err(Refusal::die(format!("storage '{storage}' is not online")));
         }
@@ -62,7 +63,11 @@ impl Sim {
     pub(crate) fn remove_volume(&self, node: &str, volid: &str, user: &str) -> Answer {
         {
             let state = self.lock();
-            let volume = state.volumes.iter().find(|v| v.volid == volid).ok_or_else(|| Refusal::die(format!("volume '{volid}' does not exist")))?;
+            let volume = state
+                .volumes
+                .iter()
+                .find(|v| v.volid == volid)
+                .ok_or_else(|| Refusal::die(format!("volume '{volid}' does not exist")))?;
             if volume.protected {
                 return Err(Refusal::die(format!("can't remove protected volume '{volid}'")));
             }
@@ -76,7 +81,8 @@ impl Sim {
     }
 
     pub(crate) async fn vzdump(&self, node: &str, params: &Params, user: &str) -> Answer {
-        let vmid: u32 = params.get("vmid").and_then(|v| v.parse().ok()).ok_or_else(|| Refusal::parameter("vmid", "missing"))?;
+        let vmid: u32 =
+            params.get("vmid").and_then(|v| v.parse().ok()).ok_or_else(|| Refusal::parameter("vmid", "missing"))?;
         let storage = params.get("storage").cloned().unwrap_or_else(|| "local".into());
         let here = self.lock().vms.get(&vmid).is_some_and(|vm| vm.node == node);
         if !here {

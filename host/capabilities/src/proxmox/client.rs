@@ -78,7 +78,9 @@ pub enum PveError {
     #[error("{0}")]
     Unauthorized(String),
     /// `path` and `privilege` as Proxmox names them.
-    #[error("the token may not do this: it lacks the privilege {privilege} on {path}; add it to the token's and the user's role")]
+    #[error(
+        "the token may not do this: it lacks the privilege {privilege} on {path}; add it to the token's and the user's role"
+    )]
     Forbidden { path: String, privilege: String },
     /// 400: (parameter, text).
     #[error("refused: {}", .0.iter().map(|(k, v)| format!("{k}: {v}")).collect::<Vec<_>>().join("; "))]
@@ -108,7 +110,13 @@ pub struct Client {
 }
 
 impl Client {
-    pub(super) fn new(name: &str, config: Server, secret: &str, stamp: (i64, Vec<u8>), transport: Arc<dyn Transport>) -> Self {
+    pub(super) fn new(
+        name: &str,
+        config: Server,
+        secret: &str,
+        stamp: (i64, Vec<u8>),
+        transport: Arc<dyn Transport>,
+    ) -> Self {
         let authorization = Zeroizing::new(format!("PVEAPIToken={}={secret}", config.token_id));
         Self {
             name: name.to_owned(),
@@ -141,7 +149,12 @@ impl Client {
         self.get_even_parked(path, params, false).await
     }
 
-    pub(super) async fn get_even_parked(&self, path: &str, params: &[(&str, &str)], even_parked: bool) -> Result<Value, PveError> {
+    pub(super) async fn get_even_parked(
+        &self,
+        path: &str,
+        params: &[(&str, &str)],
+        even_parked: bool,
+    ) -> Result<Value, PveError> {
         if let (Some(reason), false) = (self.parked(), even_parked) {
             return Err(PveError::Unauthorized(reason));
         }
@@ -227,7 +240,9 @@ impl Client {
         if (200..300).contains(&answer.status) {
             return match body {
                 Value::Object(mut map) => Ok(map.remove("data").unwrap_or(Value::Null)),
-                _ if request.method == "GET" => Err(PveError::Unreachable("the answer is not JSON: is there a proxy in between?".into())),
+                _ if request.method == "GET" => {
+                    Err(PveError::Unreachable("the answer is not JSON: is there a proxy in between?".into()))
+                }
                 _ => Err(PveError::InDoubt("the answer is not JSON".into())),
             };
         }
@@ -242,13 +257,15 @@ impl Client {
                 Err(PveError::Unauthorized(reason))
             }
             403 => {
-                let inner = text.split_once('(').and_then(|(_, rest)| rest.split_once(')')).map_or("", |(inner, _)| inner);
+                let inner =
+                    text.split_once('(').and_then(|(_, rest)| rest.split_once(')')).map_or("", |(inner, _)| inner);
                 let (path, privilege) = inner.split_once(',').unwrap_or(("?", &text));
                 Err(PveError::Forbidden { path: path.trim().to_owned(), privilege: privilege.trim().to_owned() })
             }
             400 => {
                 let errors = body.get("errors").and_then(Value::as_object);
-                let errors = errors.map(|map| map.iter().map(|(k, v)| (k.clone(), plain(v))).collect()).unwrap_or_default();
+                let errors =
+                    errors.map(|map| map.iter().map(|(k, v)| (k.clone(), plain(v))).collect()).unwrap_or_default();
                 Err(PveError::Parameter(if Vec::is_empty(&errors) { vec![("request".into(), text)] } else { errors }))
             }
             503 | 429 => Err(PveError::Busy(text)),
@@ -282,9 +299,16 @@ pub fn is_missing(text: &str) -> bool {
 
 /// Contention that passes by itself. A guest that does not shut down says `got timeout` too, and is none.
 pub fn is_busy(text: &str) -> bool {
-    ["can't lock file", "VM is locked", "got lock request timeout", "no quorum", "cluster not ready", "unable to acquire lock"]
-        .iter()
-        .any(|part| text.contains(part))
+    [
+        "can't lock file",
+        "VM is locked",
+        "got lock request timeout",
+        "no quorum",
+        "cluster not ready",
+        "unable to acquire lock",
+    ]
+    .iter()
+    .any(|part| text.contains(part))
 }
 
 /// A path segment.
@@ -297,7 +321,10 @@ pub fn segment(text: &str) -> String {
 /// Numbers come as numbers or as text.
 pub fn number(value: &Value, key: &str) -> Option<u64> {
     let value = value.get(key)?;
-    value.as_u64().or_else(|| value.as_f64().map(|f| f.max(0.0) as u64)).or_else(|| value.as_str().and_then(|s| s.parse().ok()))
+    value
+        .as_u64()
+        .or_else(|| value.as_f64().map(|f| f.max(0.0) as u64))
+        .or_else(|| value.as_str().and_then(|s| s.parse().ok()))
 }
 
 pub fn text<'a>(value: &'a Value, key: &str) -> &'a str {

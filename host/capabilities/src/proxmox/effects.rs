@@ -121,7 +121,8 @@ fn busy(reason: impl Into<String>) -> Execution {
 
 /// What an error of a write means for the effect.
 fn after(error: PveError) -> Execution {
-    let not_sent = |code: &str, reason: String, retry_after_ms| Execution::NotSent { code: code.into(), reason, retry_after_ms };
+    let not_sent =
+        |code: &str, reason: String, retry_after_ms| Execution::NotSent { code: code.into(), reason, retry_after_ms };
     match error {
         PveError::Busy(reason) => busy(reason),
         PveError::Unreachable(_) => not_sent("unreachable", error.to_string(), None),
@@ -131,7 +132,9 @@ fn after(error: PveError) -> Execution {
         PveError::Config(reason) => not_sent("server-config", reason, Some(ADMIN_RETRY_MS)),
         PveError::Parameter(_) => failed("refused", error.to_string()),
         PveError::Missing(reason) => busy(reason),
-        PveError::Failed(reason) if reason.contains("checksum mismatch") || reason.contains("detected modified") => failed("digest", reason),
+        PveError::Failed(reason) if reason.contains("checksum mismatch") || reason.contains("detected modified") => {
+            failed("digest", reason)
+        }
         PveError::Failed(reason) => failed("refused", reason),
     }
 }
@@ -151,7 +154,13 @@ struct Outlet<'a> {
 }
 
 impl Outlet<'_> {
-    async fn write(&self, method: &'static str, node: &str, path: &str, params: Vec<(String, String)>) -> Result<Value, PveError> {
+    async fn write(
+        &self,
+        method: &'static str,
+        node: &str,
+        path: &str,
+        params: Vec<(String, String)>,
+    ) -> Result<Value, PveError> {
         self.client.write(method, node, path, params, self.end).await
     }
 }
@@ -178,7 +187,9 @@ impl Executor {
                 Presence::Copying => Owned::No(busy(format!("VM {vmid} is still being copied"))),
                 Presence::Foreign => Owned::No(failed(
                     "foreign",
-                    format!("VM {vmid} does not carry the marker of this service: it is somebody else's and is not touched"),
+                    format!(
+                        "VM {vmid} does not carry the marker of this service: it is somebody else's and is not touched"
+                    ),
                 )),
             },
         }
@@ -190,7 +201,9 @@ impl Executor {
     }
 
     async fn clone_vm(&self, client: &Client, effect: &Effect, service: &Service, body: &EffectBody) -> Execution {
-        let EffectBody::Clone { vmid, template, name, full, options } = body else { return failed("bug", "not a clone") };
+        let EffectBody::Clone { vmid, template, name, full, options } = body else {
+            return failed("bug", "not a clone");
+        };
         let out = self.outlet(client, effect);
         // Burnt meanwhile: whatever comes under that number is not this service's.
         match self.books.service(service.id).await {
@@ -214,7 +227,9 @@ impl Executor {
         let path = format!("/nodes/{}/qemu/{template}/clone", segment(&node));
         match out.write("POST", &node, &path, params).await {
             Ok(value) => task_of(&value),
-            Err(PveError::Failed(text)) if text.contains("already exists") => self.number_exists(client, effect, service, body).await,
+            Err(PveError::Failed(text)) if text.contains("already exists") => {
+                self.number_exists(client, effect, service, body).await
+            }
             Err(PveError::Parameter(errors)) if errors.iter().any(|(_, text)| text.contains("already exists")) => {
                 self.number_exists(client, effect, service, body).await
             }
@@ -233,24 +248,30 @@ impl Executor {
             Presence::None => busy(format!("number {vmid} was taken a moment ago and is free again")),
             Presence::Foreign => self.burn(client, service, vmid).await,
             Presence::Ours if view.lock.is_none() => ok(),
-            Presence::Ours | Presence::Copying => match self.running_task(client, effect, body, view.node.as_deref()).await {
-                Ok(Some(task)) => Execution::Task(task),
-                Ok(None) if self.clock.now_ms() - effect.created_ms > DEAD_STUB_MS => Execution::Stuck {
-                    reason: format!(
-                        "VM {vmid} on node {} holds the lock `clone`, but no clone runs: what is left of an interrupted copy. \
+            Presence::Ours | Presence::Copying => {
+                match self.running_task(client, effect, body, view.node.as_deref()).await {
+                    Ok(Some(task)) => Execution::Task(task),
+                    Ok(None) if self.clock.now_ms() - effect.created_ms > DEAD_STUB_MS => Execution::Stuck {
+                        reason: format!(
+                            "VM {vmid} on node {} holds the lock `clone`, but no clone runs: what is left of an interrupted copy. \
                          On that node run `qm unlock {vmid}` and `qm destroy {vmid}`, then resume the operation",
-                        view.node.unwrap_or_default()
-                    ),
-                },
-                Ok(None) => Execution::InDoubt { reason: format!("VM {vmid} is locked for a copy, and its task is not to be seen yet") },
-                Err(error) => after_probe(error),
-            },
+                            view.node.unwrap_or_default()
+                        ),
+                    },
+                    Ok(None) => Execution::InDoubt {
+                        reason: format!("VM {vmid} is locked for a copy, and its task is not to be seen yet"),
+                    },
+                    Err(error) => after_probe(error),
+                }
+            }
         }
     }
 
     async fn burn(&self, client: &Client, service: &Service, vmid: u32) -> Execution {
         match self.books.burn_vmid(&client.name, service.id, vmid, self.clock.now_ms()).await {
-            Ok(()) => failed("number-taken", format!("VM number {vmid} was taken by somebody else: it is never used again")),
+            Ok(()) => {
+                failed("number-taken", format!("VM number {vmid} was taken by somebody else: it is never used again"))
+            }
             Err(error) => Execution::InDoubt { reason: format!("the host's books: {error}") },
         }
     }
@@ -289,7 +310,11 @@ impl Executor {
     }
 
     /// Puts values in where `{{name}}` stands, and says what to keep out of messages.
-    async fn reveal(&self, service: &Service, set: &BTreeMap<String, String>) -> Result<(Vec<(String, String)>, Scrubber), Execution> {
+    async fn reveal(
+        &self,
+        service: &Service,
+        set: &BTreeMap<String, String>,
+    ) -> Result<(Vec<(String, String)>, Scrubber), Execution> {
         let owner = secret_owner(service.id);
         let mut params = Vec::new();
         let mut secrets = Vec::new();
@@ -299,7 +324,13 @@ impl Executor {
                 let sealed = match self.books.secret(&owner, &name).await {
                     Ok(Some(sealed)) => sealed,
                     Ok(None) => return Err(failed("no-secret", format!("the service has no secret `{name}`"))),
-                    Err(error) => return Err(Execution::NotSent { code: "books".into(), reason: error.to_string(), retry_after_ms: None }),
+                    Err(error) => {
+                        return Err(Execution::NotSent {
+                            code: "books".into(),
+                            reason: error.to_string(),
+                            retry_after_ms: None,
+                        });
+                    }
                 };
                 match self.keyring.open(&owner, &name, &sealed) {
                     Ok(secret) => {
@@ -307,7 +338,11 @@ impl Executor {
                         secrets.push((name, secret));
                     }
                     Err(error) => {
-                        return Err(Execution::NotSent { code: "secret".into(), reason: error.to_string(), retry_after_ms: Some(ADMIN_RETRY_MS) });
+                        return Err(Execution::NotSent {
+                            code: "secret".into(),
+                            reason: error.to_string(),
+                            retry_after_ms: Some(ADMIN_RETRY_MS),
+                        });
                     }
                 }
             }
@@ -332,7 +367,10 @@ impl Executor {
             match rows.as_array().and_then(|rows| rows.iter().find(|row| text(row, "volid") == volume)) {
                 None => return ok(),
                 Some(row) if !text(row, "notes").split_whitespace().any(|word| word == own) => {
-                    return failed("foreign", format!("`{volume}` does not carry the marker of this service: it is left alone"));
+                    return failed(
+                        "foreign",
+                        format!("`{volume}` does not carry the marker of this service: it is left alone"),
+                    );
                 }
                 Some(_) => {}
             }
@@ -352,7 +390,9 @@ impl Executor {
         };
         let node = view.node.clone().unwrap_or_default();
         let at = format!("/nodes/{}/qemu/{vmid}", segment(&node));
-        let owned = |pairs: &[(&str, String)]| -> Vec<(String, String)> { pairs.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect() };
+        let owned = |pairs: &[(&str, String)]| -> Vec<(String, String)> {
+            pairs.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect()
+        };
         let answer = match body {
             EffectBody::Clone { .. } | EffectBody::RemoveBackup { .. } => return failed("bug", "handled before"),
             EffectBody::Migrate { target, options, .. } => {
@@ -402,7 +442,9 @@ impl Executor {
                 let params = set.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
                 out.write("PUT", &node, &format!("{at}/firewall/options"), params).await
             }
-            EffectBody::FirewallSet { name, addresses, .. } => return self.firewall_set(&out, &node, &at, name, addresses).await,
+            EffectBody::FirewallSet { name, addresses, .. } => {
+                return self.firewall_set(&out, &node, &at, name, addresses).await;
+            }
         };
         match answer {
             Ok(value) => task_or_done(&value),
@@ -420,7 +462,8 @@ impl Executor {
         let path = format!("{at}/firewall/ipset/{}", segment(name));
         let there = sets.as_array().map(Vec::as_slice).unwrap_or_default().iter().any(|s| text(s, "name") == name);
         if !there {
-            match out.write("POST", node, &format!("{at}/firewall/ipset"), vec![("name".into(), name.to_owned())]).await {
+            match out.write("POST", node, &format!("{at}/firewall/ipset"), vec![("name".into(), name.to_owned())]).await
+            {
                 Ok(_) => {}
                 Err(PveError::Parameter(errors)) if errors.iter().any(|(_, t)| t.contains("already exists")) => {}
                 Err(error) => return after(error),
@@ -539,7 +582,8 @@ impl Executor {
             EffectBody::FirewallSet { name, addresses, .. } => {
                 match self.entries(client, &format!("{at}/firewall/ipset/{}", segment(name))).await {
                     Ok(entries) => {
-                        let same = entries.len() == addresses.len() && entries.iter().all(|(_, e)| addresses.contains(e));
+                        let same =
+                            entries.len() == addresses.len() && entries.iter().all(|(_, e)| addresses.contains(e));
                         done_if(same)
                     }
                     // The set itself may not have been made.
@@ -550,7 +594,14 @@ impl Executor {
         }
     }
 
-    async fn task_view(&self, client: &Client, effect: &Effect, service: &Service, body: &EffectBody, upid: &str) -> TaskView {
+    async fn task_view(
+        &self,
+        client: &Client,
+        effect: &Effect,
+        service: &Service,
+        body: &EffectBody,
+        upid: &str,
+    ) -> TaskView {
         let node = upid.split(':').nth(1).unwrap_or_default();
         let path = format!("/nodes/{}/tasks/{}/status", segment(node), segment(upid));
         let status = match client.get(&path, &[]).await {
@@ -568,7 +619,11 @@ impl Executor {
             return TaskView::Ended(result(true, "", ""));
         }
         if exit.starts_with("WARNINGS") {
-            return TaskView::Ended(result(true, "warnings", format!("ended with {exit}: see the task's log on the server")));
+            return TaskView::Ended(result(
+                true,
+                "warnings",
+                format!("ended with {exit}: see the task's log on the server"),
+            ));
         }
         if matches!(body, EffectBody::Start { .. }) && exit.contains("already running") {
             return TaskView::Ended(result(true, "", ""));
@@ -609,7 +664,11 @@ fn done_if(so: bool) -> Execution {
 
 /// Surely not done: it may be sent again, at once.
 fn again() -> Execution {
-    Execution::NotSent { code: "not-done".into(), reason: "it has not happened: it is sent again".into(), retry_after_ms: Some(0) }
+    Execution::NotSent {
+        code: "not-done".into(),
+        reason: "it has not happened: it is sent again".into(),
+        retry_after_ms: Some(0),
+    }
 }
 
 /// A read before the write failed: nothing was sent.
@@ -638,7 +697,10 @@ fn scrubbed(execution: Execution, scrubber: &Scrubber) -> Execution {
 
 fn parse(effect: &Effect) -> Result<EffectBody, Execution> {
     serde_json::from_value(effect.body.clone()).map_err(|error| Execution::Stuck {
-        reason: format!("effect {} can't be read ({error}): it was written by another version of the host; upgrade, then resume", effect.id()),
+        reason: format!(
+            "effect {} can't be read ({error}): it was written by another version of the host; upgrade, then resume",
+            effect.id()
+        ),
     })
 }
 

@@ -134,7 +134,8 @@ impl Client {
         let rows = self.get("/cluster/status", &[]).await?;
         let rows = rows.as_array().map(Vec::as_slice).unwrap_or_default();
         // A single host without a cluster has no cluster row and always decides.
-        let quorate = rows.iter().find(|r| text(r, "type") == "cluster").is_none_or(|r| number(r, "quorate") == Some(1));
+        let quorate =
+            rows.iter().find(|r| text(r, "type") == "cluster").is_none_or(|r| number(r, "quorate") == Some(1));
         let offline = rows
             .iter()
             .filter(|r| text(r, "type") == "node" && number(r, "online") == Some(0))

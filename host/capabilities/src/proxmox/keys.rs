@@ -9,19 +9,66 @@ use wharf_model::service::ServiceId;
 use super::marked;
 
 const KEYS: [&str; 42] = [
-    "acpi", "agent", "autostart", "balloon", "bios", "boot", "bootdisk", "cicustom", "cipassword", "citype",
-    "ciupgrade", "ciuser", "cores", "cpu", "cpulimit", "cpuunits", "description", "efidisk0", "hotplug", "keyboard", "kvm",
-    "localtime", "machine", "memory", "name", "nameserver", "numa", "onboot", "ostype", "protection", "reboot", "rng0", "scsihw",
-    "searchdomain", "smbios1", "sockets", "sshkeys", "startup", "tablet", "tags", "vcpus", "vga",
+    "acpi",
+    "agent",
+    "autostart",
+    "balloon",
+    "bios",
+    "boot",
+    "bootdisk",
+    "cicustom",
+    "cipassword",
+    "citype",
+    "ciupgrade",
+    "ciuser",
+    "cores",
+    "cpu",
+    "cpulimit",
+    "cpuunits",
+    "description",
+    "efidisk0",
+    "hotplug",
+    "keyboard",
+    "kvm",
+    "localtime",
+    "machine",
+    "memory",
+    "name",
+    "nameserver",
+    "numa",
+    "onboot",
+    "ostype",
+    "protection",
+    "reboot",
+    "rng0",
+    "scsihw",
+    "searchdomain",
+    "smbios1",
+    "sockets",
+    "sshkeys",
+    "startup",
+    "tablet",
+    "tags",
+    "vcpus",
+    "vga",
 ];
 const FAMILIES: [(&str, u32); 8] = [
-    ("ide", 4), ("sata", 6), ("scsi", 31), ("virtio", 16), ("net", 32), ("ipconfig", 32), ("unused", 256), ("serial", 4),
+    ("ide", 4),
+    ("sata", 6),
+    ("scsi", 31),
+    ("virtio", 16),
+    ("net", 32),
+    ("ipconfig", 32),
+    ("unused", 256),
+    ("serial", 4),
 ];
 const DISKS: [&str; 4] = ["ide", "sata", "scsi", "virtio"];
 
 fn index<'a>(key: &'a str, family: &str) -> Option<u32> {
     let digits: &'a str = key.strip_prefix(family)?;
-    ((1..4).contains(&digits.len()) && digits.chars().all(|c| c.is_ascii_digit())).then(|| digits.parse().ok()).flatten()
+    ((1..4).contains(&digits.len()) && digits.chars().all(|c| c.is_ascii_digit()))
+        .then(|| digits.parse().ok())
+        .flatten()
 }
 
 /// Whether it may be set.
@@ -32,7 +79,10 @@ pub fn known(key: &str) -> bool {
 /// Why a value may not be set, if so: a code and a sentence.
 pub fn refused(key: &str, value: &str, vmid: u32, service: ServiceId) -> Option<(&'static str, String)> {
     if key == "description" && marked(value) != Some(service) {
-        return Some(("marker", "the description must keep the line by which the VM is known as this service's".into()));
+        return Some((
+            "marker",
+            "the description must keep the line by which the VM is known as this service's".into(),
+        ));
     }
     if key.starts_with("serial") && value != "socket" {
         return Some(("not-lent", format!("`{key}` may only be `socket`: devices of the node are not lent")));
@@ -42,7 +92,10 @@ pub fn refused(key: &str, value: &str, vmid: u32, service: ServiceId) -> Option<
     }
     let names_volume = is_disk_slot(key) || key == "efidisk0" || index(key, "unused").is_some();
     if names_volume && !own_volume(value, vmid) {
-        return Some(("foreign-volume", format!("`{key}` names a volume that is not VM {vmid}'s: a new one, its own, an ISO or none")));
+        return Some((
+            "foreign-volume",
+            format!("`{key}` names a volume that is not VM {vmid}'s: a new one, its own, an ISO or none"),
+        ));
     }
     None
 }
@@ -83,8 +136,9 @@ pub fn new_disk(key: &str, value: &str) -> Option<(String, f64)> {
 pub fn parts(value: &str) -> (String, Vec<(String, String)>) {
     let mut all = value.split(',');
     let first = all.next().unwrap_or_default().to_owned();
-    let mut rest: Vec<(String, String)> =
-        all.map(|p| p.split_once('=').map_or((p.to_owned(), String::new()), |(k, v)| (k.to_owned(), v.to_owned()))).collect();
+    let mut rest: Vec<(String, String)> = all
+        .map(|p| p.split_once('=').map_or((p.to_owned(), String::new()), |(k, v)| (k.to_owned(), v.to_owned())))
+        .collect();
     rest.sort();
     (first, rest)
 }
@@ -115,13 +169,17 @@ pub fn same(key: &str, wanted: &str, stands: &str) -> bool {
         let others = |list: Vec<(String, String)>| -> Vec<(String, String)> {
             list.into_iter().filter(|(k, _)| k != "size" && k != "format").collect()
         };
-        return first.starts_with(&format!("{storage}:")) && size == Some((gib * 1024.0).round() as u64) && others(asked) == others(rest);
+        return first.starts_with(&format!("{storage}:"))
+            && size == Some((gib * 1024.0).round() as u64)
+            && others(asked) == others(rest);
     }
     if is_disk_slot(key) || key.starts_with("net") || key.starts_with("ipconfig") {
         let (first, rest) = parts(wanted);
         let (now_first, now_rest) = parts(stands);
         // The size of a volume is the server's to say.
-        let without_size = |list: Vec<(String, String)>| -> Vec<(String, String)> { list.into_iter().filter(|(k, _)| k != "size").collect() };
+        let without_size = |list: Vec<(String, String)>| -> Vec<(String, String)> {
+            list.into_iter().filter(|(k, _)| k != "size").collect()
+        };
         return first.eq_ignore_ascii_case(&now_first) && without_size(rest) == without_size(now_rest);
     }
     let number = |text: &str| text.parse::<f64>().ok();
@@ -137,7 +195,9 @@ mod tests {
         for key in ["cores", "vcpus", "scsi0", "scsi30", "net0", "ipconfig31", "unused255"] {
             assert!(known(key), "{key}");
         }
-        for key in ["", "scsi31", "scsihwx", "bandwidth", "net", "lock", "template", "usb0", "hostpci0", "args", "affinity"] {
+        for key in
+            ["", "scsi31", "scsihwx", "bandwidth", "net", "lock", "template", "usb0", "hostpci0", "args", "affinity"]
+        {
             assert!(!known(key), "{key}");
         }
     }

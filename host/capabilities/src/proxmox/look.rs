@@ -19,7 +19,11 @@ impl Client {
     /// The VM with this number as `service` sees it. Followed when it has moved meanwhile.
     pub async fn look(&self, vmid: u32, service: ServiceId) -> Result<VmView, PveError> {
         for fresh in [false, true] {
-            let node = if fresh { self.resources(true).await?.vms.get(&vmid).map(|v| v.node.clone()) } else { self.node_of(vmid).await? };
+            let node = if fresh {
+                self.resources(true).await?.vms.get(&vmid).map(|v| v.node.clone())
+            } else {
+                self.node_of(vmid).await?
+            };
             let Some(node) = node else { return Ok(VmView::default()) };
             if self.resources(false).await?.vms.get(&vmid).is_some_and(|vm| vm.container) {
                 return Ok(VmView { presence: Presence::Foreign, node: Some(node), ..VmView::default() });
@@ -61,10 +65,8 @@ impl Client {
         let status = self.get(&format!("{at}/status/current"), &[]).await?;
         let state = text(&status, "qmpstatus");
         let state = if state.is_empty() { text(&status, "status") } else { state };
-        let mut keys: BTreeMap<String, String> = config
-            .as_object()
-            .map(|map| map.iter().map(|(k, v)| (k.clone(), plain(v))).collect())
-            .unwrap_or_default();
+        let mut keys: BTreeMap<String, String> =
+            config.as_object().map(|map| map.iter().map(|(k, v)| (k.clone(), plain(v))).collect()).unwrap_or_default();
         let digest = keys.remove("digest").unwrap_or_default();
         let lock = keys.remove("lock");
         // Only a running VM has values that wait for the next start.

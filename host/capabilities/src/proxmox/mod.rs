@@ -24,8 +24,8 @@ use wharf_store::Books;
 
 pub use client::{PveError, Request, Response, Transport, TransportError};
 pub use effects::{EffectBody, Executor};
-pub(crate) use vms::to_failure;
 pub use test::TestLine;
+pub(crate) use vms::to_failure;
 
 use crate::secrets::Keyring;
 use client::Client;
@@ -91,7 +91,8 @@ impl Servers {
             .keyring
             .open(&owner, "secret", &stamp.1)
             .map_err(|e| PveError::Config(format!("the token secret of server `{name}`: {e}")))?;
-        let secret = std::str::from_utf8(&secret).map_err(|_| PveError::Config("the token secret is not text".into()))?;
+        let secret =
+            std::str::from_utf8(&secret).map_err(|_| PveError::Config("the token secret is not text".into()))?;
         let transport: Arc<dyn Transport> = match &self.transport {
             Some(transport) => Arc::clone(transport),
             None => Arc::new(self.tls.for_server(&config).map_err(PveError::Config)?),

@@ -2,15 +2,30 @@
 
 use serde::Serialize;
 
-use super::{Servers, client::{Client, PveError, text}};
+use super::{
+    Servers,
+    client::{Client, PveError, text},
+};
 
 /// Privileges that deploy and terminate need, by path.
 const NEEDED: [(&str, &[&str]); 3] = [
     (
         "/vms",
         &[
-            "VM.Allocate", "VM.Audit", "VM.Clone", "VM.Config.CDROM", "VM.Config.CPU", "VM.Config.Cloudinit", "VM.Config.Disk",
-            "VM.Config.HWType", "VM.Config.Memory", "VM.Config.Network", "VM.Config.Options", "VM.Migrate", "VM.PowerMgmt", "VM.Backup",
+            "VM.Allocate",
+            "VM.Audit",
+            "VM.Clone",
+            "VM.Config.CDROM",
+            "VM.Config.CPU",
+            "VM.Config.Cloudinit",
+            "VM.Config.Disk",
+            "VM.Config.HWType",
+            "VM.Config.Memory",
+            "VM.Config.Network",
+            "VM.Config.Options",
+            "VM.Migrate",
+            "VM.PowerMgmt",
+            "VM.Backup",
         ],
     ),
     ("/storage", &["Datastore.AllocateSpace", "Datastore.Audit"]),
@@ -54,7 +69,8 @@ impl Servers {
                 return lines;
             }
             Err(error) => {
-                let remedy = "check URL and port (8006), the firewall in between, and the certificate's fingerprint or CA";
+                let remedy =
+                    "check URL and port (8006), the firewall in between, and the certificate's fingerprint or CA";
                 lines.push(line("reach", false, error.to_string(), remedy));
                 return lines;
             }
@@ -65,18 +81,34 @@ impl Servers {
                 lines.push(line("nodes", false, "the token sees no node", "give it Sys.Audit on /nodes"));
             }
             Ok(resources) => {
-                let offline: Vec<&str> = resources.nodes.iter().filter(|n| !n.online).map(|n| n.name.as_str()).collect();
+                let offline: Vec<&str> =
+                    resources.nodes.iter().filter(|n| !n.online).map(|n| n.name.as_str()).collect();
                 let detail = format!("{} nodes, {} storages", resources.nodes.len(), resources.storages.len());
                 if offline.is_empty() {
                     lines.push(line("nodes", true, detail, ""));
                 } else {
-                    lines.push(line("nodes", false, format!("offline: {}", offline.join(", ")), "bring the node back; VMs on it wait"));
+                    lines.push(line(
+                        "nodes",
+                        false,
+                        format!("offline: {}", offline.join(", ")),
+                        "bring the node back; VMs on it wait",
+                    ));
                 }
                 if resources.storages.is_empty() {
-                    lines.push(line("storages", false, "the token sees no storage", "give it Datastore.Audit on /storage"));
+                    lines.push(line(
+                        "storages",
+                        false,
+                        "the token sees no storage",
+                        "give it Datastore.Audit on /storage",
+                    ));
                 }
             }
-            Err(error) => lines.push(line("nodes", false, error.to_string(), "give the token Sys.Audit on /nodes and VM.Audit on /vms")),
+            Err(error) => lines.push(line(
+                "nodes",
+                false,
+                error.to_string(),
+                "give the token Sys.Audit on /nodes and VM.Audit on /vms",
+            )),
         }
         lines
     }
@@ -90,7 +122,9 @@ async fn permissions(client: &Client) -> TestLine {
     let mut missing = Vec::new();
     for (path, privileges) in NEEDED {
         for privilege in privileges {
-            let has = |at: &str| held.get(at).and_then(|p| p.get(*privilege)).is_some_and(|v| matches!(v.as_u64(), Some(0 | 1)));
+            let has = |at: &str| {
+                held.get(at).and_then(|p| p.get(*privilege)).is_some_and(|v| matches!(v.as_u64(), Some(0 | 1)))
+            };
             if !has(path) && !has("/") {
                 missing.push(format!("{privilege} on {path}"));
             }

@@ -108,7 +108,9 @@ impl ServerCertVerifier for Pinned {
         if self.pins.contains(&seen) {
             Ok(ServerCertVerified::assertion())
         } else {
-            Err(rustls::Error::General(format!("the server's certificate has the fingerprint {seen}, which is not entered")))
+            Err(rustls::Error::General(format!(
+                "the server's certificate has the fingerprint {seen}, which is not entered"
+            )))
         }
     }
 
@@ -153,8 +155,10 @@ fn chain(error: &dyn std::error::Error) -> String {
 impl Transport for ServerTls {
     async fn send(&self, base: &str, authorization: &str, request: &Request) -> Result<Response, TransportError> {
         let url = format!("{}/api2/json{}", base.trim_end_matches('/'), request.path);
-        let method = reqwest::Method::from_bytes(request.method.as_bytes()).map_err(|e| TransportError::NotSent(e.to_string()))?;
-        let mut builder = self.client.request(method, url).header("authorization", authorization).timeout(request.timeout);
+        let method = reqwest::Method::from_bytes(request.method.as_bytes())
+            .map_err(|e| TransportError::NotSent(e.to_string()))?;
+        let mut builder =
+            self.client.request(method, url).header("authorization", authorization).timeout(request.timeout);
         builder = match request.method {
             "GET" | "DELETE" => builder.query(&request.params),
             _ => builder.form(&request.params),

@@ -96,7 +96,11 @@ impl CallState {
     pub(crate) fn submit(&mut self, kind: &str, body: &EffectBody, slot: Option<SlotPool>) -> Answer<String> {
         let binding = self.operation_mut()?;
         if binding.submitted.is_some() {
-            return Ok(Err(failure(Action::ReportBug, "second-write", "a step submits one write at most: return `submitted` after the first")));
+            return Ok(Err(failure(
+                Action::ReportBug,
+                "second-write",
+                "a step submits one write at most: return `submitted` after the first",
+            )));
         }
         let body = serde_json::to_value(body)?;
         binding.submitted =
@@ -155,7 +159,8 @@ impl CallState {
                 let declared = self.caller.manifest.slot(&name);
                 let here = Position::Config(key.clone());
                 if !declared.is_some_and(|slot| slot.positions.contains(&here)) {
-                    let text = format!("`{{{{{name}}}}}` may not stand in `{key}`: the manifest declares no such position");
+                    let text =
+                        format!("`{{{{{name}}}}}` may not stand in `{key}`: the manifest declares no such position");
                     return Err(failure(Action::FixConfig, "secret-position", text));
                 }
             }
@@ -256,7 +261,9 @@ impl vms::HostVm for CallState {
                 Err(error) => return Ok(Err(to_failure(&error))),
             }
         }
-        let text = format!("{UNSEEN} VM numbers from {first} on are taken by VMs that the token can't see: give it VM.Audit on /vms");
+        let text = format!(
+            "{UNSEEN} VM numbers from {first} on are taken by VMs that the token can't see: give it VM.Audit on /vms"
+        );
         Ok(Err(failure(Action::FixConfig, "numbers-unseen", text)))
     }
 
@@ -287,7 +294,9 @@ impl vms::HostVm for CallState {
         if attempt_books!(self.lender.books.reserve_room(room, memory, disk).await) {
             return Ok(Ok(()));
         }
-        let text = format!("not enough room for {memory_mib} MiB of memory on `{node}` and {disk_mib} MiB on `{storage}`, promises to others counted");
+        let text = format!(
+            "not enough room for {memory_mib} MiB of memory on `{node}` and {disk_mib} MiB on `{storage}`, promises to others counted"
+        );
         Ok(Err(failure(Action::Busy, "no-room", text)))
     }
 
@@ -326,7 +335,9 @@ impl vms::HostVm for CallState {
             Presence::None => {}
             // Without its marker it may still be the one that we made.
             Presence::Foreign if attempt_books!(self.ever_cloned().await) => {
-                let text = format!("VM {vmid} was made for this service and no longer carries its marker: find out whose it is");
+                let text = format!(
+                    "VM {vmid} was made for this service and no longer carries its marker: find out whose it is"
+                );
                 return Ok(Err(failure(Action::Busy, "still-there", text)));
             }
             // The number is somebody else's: ours is not under it, and nothing of ours can be.
@@ -352,10 +363,16 @@ impl vms::HostVm for CallState {
             match client.get(&path, &[]).await {
                 Err(PveError::Missing(_)) => {}
                 Ok(_) => {
-                    let text = format!("VM {vmid} is on node {}, and the token can't see it in the cluster's list", node.name);
+                    let text =
+                        format!("VM {vmid} is on node {}, and the token can't see it in the cluster's list", node.name);
                     return Ok(Err(failure(Action::Busy, "still-there", text)));
                 }
-                Err(error) => return Ok(Err(unproven(format!("node {} does not say whether it has VM {vmid}: {error}", node.name)))),
+                Err(error) => {
+                    return Ok(Err(unproven(format!(
+                        "node {} does not say whether it has VM {vmid}: {error}",
+                        node.name
+                    ))));
+                }
             }
         }
         let leftovers = attempt!(leftovers(&client, vmid).await);
@@ -397,7 +414,12 @@ impl vms::HostVm for CallState {
         self.submit("clone", &body, Some(slot))
     }
 
-    async fn submit_migrate(&mut self, _: Resource<VmHandle>, target: String, options: Vec<(String, String)>) -> Answer<String> {
+    async fn submit_migrate(
+        &mut self,
+        _: Resource<VmHandle>,
+        target: String,
+        options: Vec<(String, String)>,
+    ) -> Answer<String> {
         let vmid = attempt_failure!(self.reserved()?);
         if let Some((key, _)) = options.iter().find(|(k, _)| !matches!(k.as_str(), "targetstorage" | "bwlimit")) {
             return Ok(Err(failure(Action::FixInput, "unknown-option", format!("migrate has no option `{key}`"))));
@@ -467,16 +489,34 @@ impl vms::HostVm for CallState {
     async fn submit_firewall_options(&mut self, _: Resource<VmHandle>, set: Vec<(String, String)>) -> Answer<String> {
         let vmid = attempt_failure!(self.reserved()?);
         const KNOWN: [&str; 10] = [
-            "dhcp", "enable", "ipfilter", "log_level_in", "log_level_out", "macfilter", "ndp", "policy_in", "policy_out", "radv",
+            "dhcp",
+            "enable",
+            "ipfilter",
+            "log_level_in",
+            "log_level_out",
+            "macfilter",
+            "ndp",
+            "policy_in",
+            "policy_out",
+            "radv",
         ];
         if let Some((key, _)) = set.iter().find(|(k, _)| !KNOWN.contains(&k.as_str())) {
-            return Ok(Err(failure(Action::FixInput, "unknown-property", format!("a VM's firewall has no option `{key}`"))));
+            return Ok(Err(failure(
+                Action::FixInput,
+                "unknown-property",
+                format!("a VM's firewall has no option `{key}`"),
+            )));
         }
         let set: BTreeMap<String, String> = set.into_iter().collect();
         self.submit("firewall-options", &EffectBody::FirewallOptions { vmid, set }, None)
     }
 
-    async fn submit_firewall_set(&mut self, _: Resource<VmHandle>, name: String, addresses: Vec<String>) -> Answer<String> {
+    async fn submit_firewall_set(
+        &mut self,
+        _: Resource<VmHandle>,
+        name: String,
+        addresses: Vec<String>,
+    ) -> Answer<String> {
         let vmid = attempt_failure!(self.reserved()?);
         let mut parsed = Vec::new();
         for text in &addresses {
@@ -509,7 +549,11 @@ async fn leftovers(client: &Client, vmid: u32) -> Result<Vec<String>, PveError> 
             }
             shared_seen.push(row.name.clone());
         }
-        let path = format!("/nodes/{}/storage/{}/content", super::client::segment(&row.node), super::client::segment(&row.name));
+        let path = format!(
+            "/nodes/{}/storage/{}/content",
+            super::client::segment(&row.node),
+            super::client::segment(&row.name)
+        );
         let volumes = client.get(&path, &[("content", "images"), ("vmid", &vmid.to_string())]).await?;
         for volume in volumes.as_array().map(Vec::as_slice).unwrap_or_default() {
             if number(volume, "vmid") == Some(u64::from(vmid)) {
@@ -544,7 +588,11 @@ impl cluster::Host for CallState {
                 memory_total_mib: node.memory_total_mib,
                 memory_used_mib: node.memory_used_mib,
                 // What this service was promised itself is no obstacle to it.
-                promised_mib: rooms.iter().filter(|r| r.node == node.name && Some(r.service) != own).map(|r| r.memory_mib).sum(),
+                promised_mib: rooms
+                    .iter()
+                    .filter(|r| r.node == node.name && Some(r.service) != own)
+                    .map(|r| r.memory_mib)
+                    .sum(),
                 cpus: node.cpus,
                 ext: Vec::new(),
             })
@@ -573,7 +621,13 @@ impl cluster::Host for CallState {
             let disk = view.config.iter().find(|(k, v)| keys::is_disk_slot(k) && !v.contains("media=cdrom"));
             let storage = disk.and_then(|(_, v)| v.split_once(':')).map(|(s, _)| s.to_owned()).unwrap_or_default();
             let shared = resources.storages.iter().any(|s| s.name == storage && s.shared);
-            list.push(cluster::Template { number: entry.vmid, node: row.node.clone(), storage, shared, ext: Vec::new() });
+            list.push(cluster::Template {
+                number: entry.vmid,
+                node: row.node.clone(),
+                storage,
+                shared,
+                ext: Vec::new(),
+            });
         }
         Ok(Ok(list))
     }
@@ -584,7 +638,8 @@ impl cluster::Host for CallState {
         Ok(Ok(objects
             .into_iter()
             .filter(|o| {
-                serde_json::from_value::<Image>(o.body.clone()).is_ok_and(|image| image.templates.iter().any(|t| t.server == server))
+                serde_json::from_value::<Image>(o.body.clone())
+                    .is_ok_and(|image| image.templates.iter().any(|t| t.server == server))
             })
             .map(|o| o.name)
             .collect()))

@@ -42,7 +42,9 @@ use wharf_model::{
     operation::Operation,
     service::{Phase, Service},
 };
-use wharf_store::{Accept, Accepted, Books, Commit, Decision, NewOperation, Run, ServicePatch, Then, memory::MemoryStore};
+use wharf_store::{
+    Accept, Accepted, Books, Commit, Decision, NewOperation, Run, ServicePatch, Then, memory::MemoryStore,
+};
 
 pub const SERVER: &str = "lab";
 pub const TOKEN: &str = "wharf@pve!wharf";

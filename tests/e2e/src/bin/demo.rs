@@ -1,1 +1,135 @@
-fn main() {}
+//! The demo: three VMs ordered by signed, WHMCS-shaped hooks; live log; DNS answers; one terminated.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::{Result, ensure};
+use clap::Parser;
+use serde_json::{Value, json};
+use wharf_e2e::{
+    journey::{Built, House},
+    whmcs::params,
+};
+
+/// Shows Wharf on a simulated cluster with a real PowerDNS.
+#[derive(Parser)]
+struct Arguments {
+    /// End after the journey; exit code 0 only if all of it was seen.
+    #[arg(long)]
+    once: bool,
+    /// The `wharf` binary.
+    #[arg(long)]
+    wharf: PathBuf,
+    /// The `pve-sim` binary.
+    #[arg(long)]
+    pve_sim: PathBuf,
+    /// Folder of built components.
+    #[arg(long)]
+    plugins: PathBuf,
+}
+
+const PATIENCE: Duration = Duration::from_secs(120);
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let dir = tempfile::tempdir()?;
+    let built = Built { wharf: arguments.wharf, pve_sim: arguments.pve_sim, plugins: arguments.plugins };
+    println!("starting a simulated cluster (3 nodes), PowerDNS, a webhook receiver and the host …");
+    let house = House::build(dir.path(), built).await?;
+    println!("host on {}, PowerDNS answers on 127.0.0.1:{}\n", house.client.url, house.dns.dns_port);
+
+    let orders = [
+        (
+            "5001",
+            "linked",
+            "web.example.com",
+            json!({"CPU Cores": "2|2 cores", "RAM": "2|2 GB", "System Disk": "10|10 GB"}),
+        ),
+        ("5002", "migrated", "db.example.com", json!({"CPU|Cores": "4|Four", "Additional Disk": "20|20 GB"})),
+        ("5003", "dual-stack", "mail.example.com", json!({"Network Bandwidth": "100|100 MB/s"})),
+    ];
+    for (service, plan, domain, options) in &orders {
+        let begun = std::time::Instant::now();
+        let (status, body) =
+            house.whmcs.post("create", &params(service.parse()?, plan, domain, options.clone())).await?;
+        println!(
+            "hook: order {service} ({plan}) → {status} {body} in {:.1} ms",
+            begun.elapsed().as_secs_f64() * 1000.0
+        );
+        ensure!(status == 200 && body.trim() == "success", "the order {service} was not accepted: {body}");
+    }
+    for (service, ..) in &orders {
+        house.until(service, "active", PATIENCE).await?;
+        println!("\n{}", house.client.text(&format!("/v1/services/shop:{service}/log")).await?);
+    }
+    for (service, ..) in &orders {
+        check_dns(&house, service).await?;
+    }
+    println!("\nterminating 5001 …");
+    let (status, body) = house.whmcs.post("terminate", &params(5001, "linked", "web.example.com", json!({}))).await?;
+    ensure!(status == 200 && body.trim() == "success", "the termination was not accepted: {body}");
+    house.until("5001", "terminated", PATIENCE).await?;
+    println!("\n{}", house.client.text("/v1/services/shop:5001/log").await?);
+    let left = house.guests().await?;
+    ensure!(left.len() == 2, "two VMs should be left, there are {left:?}");
+    for _ in 0..100 {
+        if house.receiver.seen().events.iter().filter(|e| finished(e)).count() >= 4 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let seen = house.receiver.seen();
+    ensure!(
+        seen.events.iter().filter(|e| finished(e)).count() >= 4,
+        "the webhook receiver was told of {} events only",
+        seen.events.len()
+    );
+    ensure!(seen.refused == 0, "{} deliveries had a bad signature", seen.refused);
+    println!("webhook receiver: {} signed events", seen.events.len());
+    println!("\nall of it was seen.");
+    if !arguments.once {
+        println!(
+            "\nThe host stays up. Press Ctrl-C to end it.\n  export WHARF_URL={} WHARF_TOKEN={}",
+            house.client.url, house.client.token
+        );
+        tokio::signal::ctrl_c().await?;
+    }
+    Ok(())
+}
+
+fn finished(event: &Value) -> bool {
+    event["type"].as_str().is_some_and(|t| t.contains("operation.finished"))
+}
+
+/// A, AAAA and PTR, by `dig`, for what the service holds.
+async fn check_dns(house: &House, service: &str) -> Result<()> {
+    let shown = house.client.get(&format!("/v1/services/shop:{service}")).await?;
+    for address in shown["addresses"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        let ip: std::net::IpAddr = address.parse()?;
+        let reverse = match ip {
+            std::net::IpAddr::V4(v4) => {
+                let [a, b, c, d] = v4.octets();
+                format!("{d}.{c}.{b}.{a}.in-addr.arpa")
+            }
+            std::net::IpAddr::V6(v6) => {
+                let hex: String = v6.octets().iter().map(|b| format!("{b:02x}")).collect();
+                hex.chars().rev().map(|c| format!("{c}.")).collect::<String>() + "ip6.arpa"
+            }
+        };
+        let mut names = Vec::new();
+        for _ in 0..100 {
+            names = house.dns.dig(&reverse, "PTR").await?;
+            if !names.is_empty() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        ensure!(names.len() == 1, "{address} has the PTR {names:?}");
+        let Some(name) = names.first() else { continue };
+        let rtype = if ip.is_ipv4() { "A" } else { "AAAA" };
+        let back = house.dns.dig(name, rtype).await?;
+        ensure!(back == [address], "{name} {rtype} is {back:?}, not {address}");
+        println!("dig: {address} → {name} → {address}");
+    }
+    Ok(())
+}

@@ -57,7 +57,8 @@ struct InProcess(Sim);
 #[async_trait]
 impl Transport for InProcess {
     async fn send(&self, _base: &str, authorization: &str, request: &Request) -> Result<Response, TransportError> {
-        let encode = |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
+        let encode =
+            |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
         let pairs: Vec<String> = request.params.iter().map(|(k, v)| format!("{}={}", encode(k), encode(v))).collect();
         let mut uri = format!("/api2/json{}", request.path);
         let mut body = String::new();
@@ -130,7 +131,11 @@ impl World {
         world.put(ObjectKind::Server, "pve", json!({"urls": ["http://sim"], "token_id": TOKEN})).await;
         world.secret("server/pve", "secret", SECRET).await;
         world
-            .put(ObjectKind::Image, "debian-12", json!({"templates": [{"server": "pve", "vmid": 9000}, {"server": "pve", "vmid": 9001}]}))
+            .put(
+                ObjectKind::Image,
+                "debian-12",
+                json!({"templates": [{"server": "pve", "vmid": 9000}, {"server": "pve", "vmid": 9001}]}),
+            )
             .await;
         world.pool("v4", "192.0.2.10", "192.0.2.250", 24, "192.0.2.1").await;
         world.pool("v6", "2001:db8::10", "2001:db8::ff", 64, "2001:db8::1").await;
@@ -196,8 +201,13 @@ impl World {
         let runtime = self.runtime().await;
         let executor =
             Executor::new(self.servers(), Arc::clone(&self.books), Arc::clone(&self.keyring), Arc::clone(&self.clock));
-        let engine =
-            Engine::new(Arc::clone(&self.books), Arc::clone(&self.clock), Arc::clone(&runtime), Arc::new(executor), config);
+        let engine = Engine::new(
+            Arc::clone(&self.books),
+            Arc::clone(&self.clock),
+            Arc::clone(&runtime),
+            Arc::new(executor),
+            config,
+        );
         prepare(&engine);
         let (stop, stopped) = watch::channel(false);
         let task = tokio::spawn(Arc::clone(&engine).run(stopped));
@@ -209,7 +219,9 @@ impl World {
     }
 
     pub fn order(plan: &str, options: &[(&str, &str)]) -> Wish {
-        let pairs = |list: &[(&str, &str)]| list.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<BTreeMap<_, _>>();
+        let pairs = |list: &[(&str, &str)]| {
+            list.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<BTreeMap<_, _>>()
+        };
         Wish::Provision(Order { plan: plan.into(), options: pairs(options), facts: pairs(&[("client-id", "42")]) })
     }
 
@@ -239,7 +251,11 @@ impl World {
                 return service;
             }
             if tokio::time::Instant::now() > deadline {
-                panic!("{reference} is {} and not {phase} after {patience:?}:\n{}", service.phase, self.tell(reference).await);
+                panic!(
+                    "{reference} is {} and not {phase} after {patience:?}:\n{}",
+                    service.phase,
+                    self.tell(reference).await
+                );
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -259,11 +275,19 @@ impl World {
     pub async fn tell(&self, reference: &str) -> String {
         let mut text = String::new();
         for (operation, log) in self.log(reference).await {
-            text.push_str(&format!("{} {} {} {:?}\n", operation.kind, operation.status.as_str(), operation.state, operation.reason));
+            text.push_str(&format!(
+                "{} {} {} {:?}\n",
+                operation.kind,
+                operation.status.as_str(),
+                operation.state,
+                operation.reason
+            ));
             for entry in log {
                 match entry.body {
                     LogBody::Step { number, label, from, to, result, effect, duration_ms, .. } => {
-                        text.push_str(&format!("  [{number}] {label} ({from} -> {to}) {result:?} {effect:?} {duration_ms} ms\n"));
+                        text.push_str(&format!(
+                            "  [{number}] {label} ({from} -> {to}) {result:?} {effect:?} {duration_ms} ms\n"
+                        ));
                     }
                     LogBody::Line { level, message, .. } => text.push_str(&format!("  {level}: {message}\n")),
                 }

@@ -1,0 +1,194 @@
+//! A whole house for demo and tests: simulated cluster, real PowerDNS, webhook receiver, and a host with all shipped plugins.
+
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use crate::{client::Client, peer::Peer, powerdns::PowerDns, receiver::Receiver, whmcs::Whmcs};
+
+/// Secret of the simulated token, the panel, the hook and PowerDNS: marked, so that they can be searched for.
+pub const PVE_SECRET: &str = "11111111-2222-3333-4444-555555555555";
+const PANEL_SECRET: &str = "whsec_cGFuZWwtc2VjcmV0LWZvci1kZW1vLWFuZC10ZXN0cw==";
+const HOOK_SECRET: &str = "whsec_aG9vay1zZWNyZXQtZm9yLWRlbW8tYW5kLXRlc3RzISE=";
+const DNS_KEY: &str = "powerdns-key-for-demo-and-tests";
+
+/// Where the built things are.
+#[derive(Debug, Clone)]
+pub struct Built {
+    pub wharf: PathBuf,
+    pub pve_sim: PathBuf,
+    /// Folder of components.
+    pub plugins: PathBuf,
+}
+
+/// Everything that runs. Dropping it ends it.
+pub struct House {
+    pub dir: PathBuf,
+    pub wharf: Option<Peer>,
+    pub sim: Peer,
+    pub dns: PowerDns,
+    pub receiver: Receiver,
+    pub client: Client,
+    pub whmcs: Whmcs,
+    built: Built,
+}
+
+impl House {
+    /// Starts all of it in `dir` and tells the host of servers, images, plans, pools, zones, panel and hook.
+    pub async fn build(dir: &Path, built: Built) -> Result<Self> {
+        std::fs::create_dir_all(dir)?;
+        let sim =
+            Peer::start("pve-sim", Command::new(&built.pve_sim), &dir.join("pve-sim.log"), Duration::from_secs(20))
+                .await?;
+        let dns = PowerDns::start(&dir.join("powerdns"), DNS_KEY).await?;
+        for zone in ["example.com.", "2.0.192.in-addr.arpa.", "8.b.d.0.1.0.0.2.ip6.arpa."] {
+            dns.create_zone(zone).await?;
+        }
+        let receiver = Receiver::start(HOOK_SECRET).await?;
+        let wharf = start_host(&built, dir).await?;
+        let token = create_token(&built, dir).await?;
+        let client = Client { url: wharf.url.clone(), token };
+        let whmcs = Whmcs { host: wharf.url.clone(), panel: "shop".into(), secret: PANEL_SECRET.into() };
+        let house = Self { dir: dir.to_owned(), wharf: Some(wharf), sim, dns, receiver, client, whmcs, built };
+        house.furnish().await?;
+        Ok(house)
+    }
+
+    async fn furnish(&self) -> Result<()> {
+        let host = self.client.url.clone();
+        for name in ["proxmox-kvm", "dns-powerdns", "hook-webhook", "panel-whmcs"] {
+            let path = self.built.plugins.join(format!("{name}.wasm"));
+            let bytes = std::fs::read(&path).with_context(|| path.display().to_string())?;
+            let manifest: Value =
+                serde_json::from_slice(&std::fs::read(plugin_manifest(name))?).context("a plugin's manifest.json")?;
+            let wants: Vec<&str> =
+                manifest["wants"].as_object().into_iter().flatten().map(|(k, _)| k.as_str()).collect();
+            self.client.upload(&format!("/v1/admin/plugins?allow={}", wants.join(",")), bytes).await?;
+        }
+        let put = async |path: &str, body: Value| self.client.put(&format!("/v1/admin/{path}"), &body).await;
+        put("servers/pve", json!({"urls": [self.sim.url], "token_id": "wharf@pve!wharf", "secret": PVE_SECRET}))
+            .await?;
+        let test = self.client.post("/v1/admin/servers/pve/test", &json!({})).await?;
+        anyhow::ensure!(test["ok"] == true, "the server's test failed: {test}");
+        let templates = json!({"templates": [{"server": "pve", "vmid": 9000}, {"server": "pve", "vmid": 9001}]});
+        put("images/debian-12", templates).await?;
+        let pool = |first: &str, last: &str, length: u8, gateway: &str| {
+            json!({
+                "server": "pve", "bridge": "vmbr0", "first": first, "last": last, "prefix_length": length, "gateway": gateway,
+                "nameservers": ["192.0.2.53"],
+            })
+        };
+        put("pools/office-v4", pool("192.0.2.10", "192.0.2.250", 24, "192.0.2.1")).await?;
+        put("pools/office-v6", pool("2001:db8::10", "2001:db8::ff", 64, "2001:db8::1")).await?;
+        for (grant, origin) in
+            [("dns-powerdns", self.dns.api.clone()), ("hook-webhook", self.receiver.url.replace("/events", ""))]
+        {
+            let now = self.client.get(&format!("/v1/admin/grants/{grant}")).await?;
+            let mut body = now["body"].clone();
+            body["private_origins"] = json!([origin]);
+            put(&format!("grants/{grant}"), body).await?;
+        }
+        for (name, zone) in [
+            ("forward", "example.com"),
+            ("reverse-v4", "2.0.192.in-addr.arpa"),
+            ("reverse-v6", "8.b.d.0.1.0.0.2.ip6.arpa"),
+        ] {
+            let settings = json!({"server-url": self.dns.api, "api-key": DNS_KEY});
+            put(
+                &format!("zones/{name}"),
+                json!({"zone": zone, "plugin": "dns-powerdns", "settings": settings, "ttl": 300}),
+            )
+            .await?;
+        }
+        let plan = |settings: Value| {
+            let mut all = json!({"image": "debian-12", "main-domain": "example.com"});
+            for (key, value) in settings.as_object().into_iter().flatten() {
+                all[key] = value.clone();
+            }
+            json!({"plugin": "proxmox-kvm", "server": "pve", "settings": all})
+        };
+        put("plans/linked", plan(json!({}))).await?;
+        put("plans/migrated", plan(json!({"clone": "full", "node": "pve3"}))).await?;
+        put("plans/dual-stack", plan(json!({"ipv6-addresses": 1}))).await?;
+        let panel =
+            json!({"plugin": "panel-whmcs", "plans": ["linked", "migrated", "dual-stack"], "secret": PANEL_SECRET});
+        put("panels/shop", panel).await?;
+        let hook = json!({"plugin": "hook-webhook", "settings": {"url": self.receiver.url, "secret": HOOK_SECRET}});
+        put("hooks/receiver", hook).await?;
+        anyhow::ensure!(host == self.client.url, "the host moved");
+        Ok(())
+    }
+
+    /// A new process on the same books, after the former was killed or stopped.
+    pub async fn restart(&mut self) -> Result<()> {
+        self.wharf = None;
+        let wharf = start_host(&self.built, &self.dir).await?;
+        self.client.url.clone_from(&wharf.url);
+        self.whmcs.host.clone_from(&wharf.url);
+        self.wharf = Some(wharf);
+        Ok(())
+    }
+
+    /// Waits until a service is in this phase and its last operation is over.
+    pub async fn until(&self, reference: &str, phase: &str, patience: Duration) -> Result<Value> {
+        let begun = Instant::now();
+        let mut last = Value::Null;
+        while begun.elapsed() < patience {
+            if let Ok(service) = self.client.get(&format!("/v1/services/shop:{reference}")).await {
+                let status = service["operation"]["status"].as_str().unwrap_or_default().to_owned();
+                if service["phase"] == phase && matches!(status.as_str(), "succeeded" | "cancelled" | "needs-admin") {
+                    return Ok(service);
+                }
+                last = service;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let log = self.client.text(&format!("/v1/services/shop:{reference}/log")).await.unwrap_or_default();
+        bail!("service {reference} is not {phase} after {patience:?}: {last}\n{log}")
+    }
+
+    /// State of the simulated cluster.
+    pub async fn cluster(&self) -> Result<Value> {
+        Ok(crate::client::http().get(format!("{}/_sim/state", self.sim.url)).send().await?.json().await?)
+    }
+
+    /// Numbers of VMs that carry a service's marker.
+    pub async fn guests(&self) -> Result<Vec<u64>> {
+        let state = self.cluster().await?;
+        Ok(state["vms"]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter(|(_, vm)| vm["config"]["description"].as_str().is_some_and(|d| d.contains("wharf:")))
+            .filter_map(|(id, _)| id.parse().ok())
+            .collect())
+    }
+}
+
+fn plugin_manifest(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugins").join(name).join("manifest.json")
+}
+
+async fn start_host(built: &Built, dir: &Path) -> Result<Peer> {
+    let mut command = Command::new(&built.wharf);
+    command
+        .args(["serve", "--listen", "127.0.0.1:0", "--log", "info", "--data-dir"])
+        .arg(dir.join("data"))
+        .env_remove("WHARF_TOKEN");
+    Peer::start("wharf", command, &dir.join("wharf.log"), Duration::from_secs(60)).await
+}
+
+async fn create_token(built: &Built, dir: &Path) -> Result<String> {
+    let out = Command::new(&built.wharf)
+        .args(["token", "create", "--note", "demo", "--data-dir"])
+        .arg(dir.join("data"))
+        .output()
+        .await?;
+    anyhow::ensure!(out.status.success(), "token create: {}", String::from_utf8_lossy(&out.stderr));
+    Ok(String::from_utf8(out.stdout)?.trim().to_owned())
+}

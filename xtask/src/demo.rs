@@ -1,0 +1,35 @@
+//! `cargo xtask demo`: builds host, plugins and simulator, and shows them.
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::{
+    plugins, setup,
+    shell::{root, run},
+};
+
+/// Everything that is needed on the way is installed, or named.
+pub fn show(once: bool) -> Result<()> {
+    setup::peers()?;
+    plugins::build_all(&[])?;
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    run(Command::new(cargo).current_dir(root()).args([
+        "build",
+        "--bins",
+        "-p",
+        "wharf",
+        "-p",
+        "pve-sim",
+        "-p",
+        "wharf-e2e",
+    ]))?;
+    let bin = root().join("target/debug");
+    let mut demo = Command::new(bin.join("wharf-demo"));
+    demo.arg("--wharf").arg(bin.join("wharf")).arg("--pve-sim").arg(bin.join("pve-sim"));
+    demo.arg("--plugins").arg(plugins::out_dir());
+    if once {
+        demo.arg("--once");
+    }
+    run(&mut demo)
+}
