@@ -24,6 +24,7 @@ const OFF_RETRY_MS: i64 = 300_000;
 impl Engine {
     pub(crate) async fn delivery_loop(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
         while !*stop.borrow() {
+            self.kill.reach("claim-deliveries").await;
             let now = self.clock.now_ms();
             let claimed = match self.books.claim_deliveries(self.owner, TTL_MS, CONCURRENCY, now).await {
                 Ok(claimed) => claimed,

@@ -54,6 +54,7 @@ enum Done {
 impl Engine {
     pub(crate) async fn dns_loop(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
         while !*stop.borrow() {
+            self.kill.reach("claim-dns").await;
             let now = self.clock.now_ms();
             let claimed = match self.books.claim_dns(self.owner, TTL_MS, SERVERS, now).await {
                 Ok(claimed) => claimed,

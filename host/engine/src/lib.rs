@@ -121,6 +121,11 @@ impl Engine {
         self.owner
     }
 
+    /// Sets what happens at each edge between a commit and a call: for tests, before the engine runs.
+    pub fn set_kill_hook(&self, hook: kill::Hook) {
+        self.kill.set(hook);
+    }
+
     /// Everything that waits for time may be due now: new work, a freed pool, an admin's change.
     pub fn nudge(&self) {
         self.work.notify_one();

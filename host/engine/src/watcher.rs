@@ -18,6 +18,7 @@ impl Engine {
                 () = tokio::time::sleep(pause) => {}
                 changed = stop.changed() => if changed.is_err() { break } else { continue },
             }
+            self.kill.reach("watch").await;
             match self.look_at_tasks().await {
                 Ok((woken, running)) => {
                     if woken > 0 {

@@ -64,6 +64,7 @@ impl Engine {
                 held.push(permit);
             }
             let wanted = held.len();
+            self.kill.reach("claim").await;
             let now = self.clock.now_ms();
             let claimed = match self.books.claim(self.owner, self.config.claim_ttl_ms, wanted, now).await {
                 Ok(runs) => runs,
@@ -141,6 +142,7 @@ impl Engine {
         let third = Duration::from_millis(u64::try_from(ttl / 3).unwrap_or(10_000));
         loop {
             tokio::time::sleep(third).await;
+            self.kill.reach("renew").await;
             let asked = Instant::now();
             match self.books.renew(&claim, ttl, self.clock.now_ms()).await {
                 Ok(()) => *hold.0.lock().await = asked,
