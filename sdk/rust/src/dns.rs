@@ -188,12 +188,7 @@ impl<T: ZoneActions> ZoneActions for Guarded<T> {
 
 /// Compiles only if the type has what the world exports.
 #[doc(hidden)]
-#[cfg(not(feature = "zone-actions"))]
 pub const fn is_plugin<T: Provider>() {}
-/// Compiles only if the type has what the world exports.
-#[doc(hidden)]
-#[cfg(feature = "zone-actions")]
-pub const fn is_plugin<T: Provider + ZoneActions>() {}
 
 #[cfg(test)]
 mod tests {

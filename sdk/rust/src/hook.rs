@@ -72,9 +72,4 @@ impl<T: Asked> Asked for Guarded<T> {
 
 /// Compiles only if the type has what the world exports.
 #[doc(hidden)]
-#[cfg(not(feature = "asked"))]
 pub const fn is_plugin<T: Told>() {}
-/// Compiles only if the type has what the world exports.
-#[doc(hidden)]
-#[cfg(feature = "asked")]
-pub const fn is_plugin<T: Told + Asked>() {}

@@ -62,7 +62,8 @@ macro_rules! __export {
             type Guarded = $crate::$world::Guarded<$plugin>;
             $crate::$world::bindings::export!(Guarded with_types_in $crate::$world::bindings);
         }
-        // Elsewhere it is checked all the same that the traits are there.
+        // Elsewhere it is checked that the required trait is there. Optional ones are not: in one build of a whole workspace the
+        // features of all plugins are switched on at once.
         #[cfg(not(target_arch = "wasm32"))]
         const _: () = $crate::$world::is_plugin::<$plugin>();
     };

@@ -138,9 +138,4 @@ impl<T: PlanCheck> PlanCheck for Guarded<T> {
 
 /// Compiles only if the type has what the world exports.
 #[doc(hidden)]
-#[cfg(not(feature = "plan-check"))]
 pub const fn is_plugin<T: Provisioner>() {}
-/// Compiles only if the type has what the world exports.
-#[doc(hidden)]
-#[cfg(feature = "plan-check")]
-pub const fn is_plugin<T: Provisioner + PlanCheck>() {}

@@ -152,7 +152,10 @@ impl Fleet<'_> {
 
 fn config() -> SimConfig {
     // Quick writes, so that a host dies between them and not only within one.
-    SimConfig { timing: Timing { clone_linked: 300, start: 200, destroy: 100, shutdown: 100, ..Timing::default() }, ..SimConfig::default() }
+    SimConfig {
+        timing: Timing { clone_linked: 300, start: 200, destroy: 100, shutdown: 100, ..Timing::default() },
+        ..SimConfig::default()
+    }
 }
 
 /// Deploy and terminate with one mishap; returns the edges that were passed.
