@@ -125,6 +125,8 @@ fn work(stage: &str, args: &Args) -> Result<()> {
 
 /// Unit, conformance and end-to-end tests. The environment says where they find what the stages before have made.
 fn tests(args: &Args) -> Result<()> {
+    // The binaries too, with the same features: tests start them as processes.
+    run_command(cargo().args(["build", "--workspace", "--all-targets", "--quiet"]))?;
     let mut command = cargo();
     if succeeds("cargo", &["nextest", "--version"]) {
         command.args(["nextest", "run", "--workspace", "--no-fail-fast"]);

@@ -233,7 +233,7 @@ fn lay_over(
     for (given, text) in options {
         let exact = owners.iter().position(|o| o.name == *given);
         let legacy = || {
-            // `PREFIX|anything` as WHMCS writes it, and the bare prefix.
+            // `PREFIX|anything` as some panels write it, and the bare prefix.
             let prefix = given.split('|').next().unwrap_or(given).trim();
             owners.iter().position(|o| o.legacy.as_deref() == Some(prefix))
         };

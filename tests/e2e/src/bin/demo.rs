@@ -1,5 +1,7 @@
 //! The demo: three VMs ordered by signed, WHMCS-shaped hooks; live log; DNS answers; one terminated.
 
+#![allow(clippy::indexing_slicing, reason = "JSON values answer null for what they lack, and this is test code")]
+
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Result, ensure};
