@@ -175,7 +175,7 @@ impl leases::Host for CallState {
         };
         if wish.ipv4 > MOST || wish.ipv6 > MOST {
             let text = format!(
-                "{} IPv4 and {} IPv6 addresses were asked for; at most {MOST} of each can be held",
+                "{} of IPv4 and {} of IPv6 were asked for; at most {MOST} addresses of each can be held",
                 wish.ipv4, wish.ipv6
             );
             return Ok(Err(failure(Action::FixInput, "too-many-addresses", text)));
