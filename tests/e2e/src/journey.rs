@@ -77,6 +77,8 @@ impl House {
         anyhow::ensure!(test["ok"] == true, "the server's test failed: {test}");
         let templates = json!({"templates": [{"server": "pve", "vmid": 9000}, {"server": "pve", "vmid": 9001}]});
         put("images/debian-12", templates).await?;
+        // On one node's own storage: a VM for another node has to be migrated.
+        put("images/debian-12-local", json!({"templates": [{"server": "pve", "vmid": 9000}]})).await?;
         let pool = |first: &str, last: &str, length: u8, gateway: &str| {
             json!({
                 "server": "pve", "bridge": "vmbr0", "first": first, "last": last, "prefix_length": length, "gateway": gateway,
@@ -113,7 +115,7 @@ impl House {
             json!({"plugin": "proxmox-kvm", "server": "pve", "settings": all})
         };
         put("plans/linked", plan(json!({}))).await?;
-        put("plans/migrated", plan(json!({"clone": "full", "node": "pve3"}))).await?;
+        put("plans/migrated", plan(json!({"image": "debian-12-local", "clone": "full", "node": "pve3"}))).await?;
         put("plans/dual-stack", plan(json!({"ipv6-addresses": 1}))).await?;
         let panel =
             json!({"plugin": "panel-whmcs", "plans": ["linked", "migrated", "dual-stack"], "secret": PANEL_SECRET});

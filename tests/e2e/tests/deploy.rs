@@ -65,10 +65,12 @@ async fn a_terminated_vm_is_gone_and_its_address_rests() {
 async fn a_full_clone_is_migrated_with_its_storage_mapped() {
     let world = World::new(SimConfig::default()).await;
     let host = world.host(|_| {}).await;
-    world.plan("far", json!({"clone": "full", "node": "pve3"})).await;
+    world.plan("far", json!({"image": "debian-12-local", "clone": "full", "node": "pve3"})).await;
     world.wish(&host, "1", World::order("far", &[])).await;
     let service = world.until("1", Phase::Active, PATIENCE).await;
     assert_eq!(world.sim.guests()[&service.vmid.unwrap()].node, "pve3", "{}", world.tell("1").await);
+    let migrations = world.sim.log().iter().filter(|e| e.method == "POST" && e.path.ends_with("/migrate")).count();
+    assert_eq!(migrations, 1, "{}", world.tell("1").await);
     world.audit().await;
 }
 

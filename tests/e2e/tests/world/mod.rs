@@ -137,6 +137,7 @@ impl World {
                 json!({"templates": [{"server": "pve", "vmid": 9000}, {"server": "pve", "vmid": 9001}]}),
             )
             .await;
+        world.put(ObjectKind::Image, "debian-12-local", json!({"templates": [{"server": "pve", "vmid": 9000}]})).await;
         world.pool("v4", "192.0.2.10", "192.0.2.250", 24, "192.0.2.1").await;
         world.pool("v6", "2001:db8::10", "2001:db8::ff", 64, "2001:db8::1").await;
         world.plan("small", json!({})).await;
