@@ -4,43 +4,89 @@
 //! The same `webhook-id` again gives the same operation.
 
 use axum::{
-    body::Bytes,
-    extract::{Path, State},
+    extract::{RawQuery, State},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use sha2::{Digest, Sha256};
+use utoipa::IntoParams;
 use wharf_engine::wish::{Idempotency, Order, Target, Wish};
 use wharf_model::object::{ObjectKind, Panel};
-use wharf_plugins::report::{PanelCommand, PanelResult};
+use wharf_plugins::report::{PanelCommand, PanelHook, PanelResult};
 use wharf_store::Accepted;
 
-use crate::{Api, Problem, signature};
+use crate::{
+    Api, Problem,
+    auth::Peer,
+    extract::{Path, Raw},
+    services::{REFERENCE, is_reference, turn_of},
+    signature, tokens,
+};
 
+/// Headers that sign a hook.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[allow(dead_code, reason = "it is documentation: the headers are read by `signature`")]
+pub struct SignatureHeaders {
+    /// Of the sender's choosing, at most 256 characters: the same again within 30 days gives the same operation.
+    #[param(rename = "webhook-id")]
+    webhook_id: String,
+    /// Unix seconds, at most 300 off the host's clock.
+    #[param(rename = "webhook-timestamp")]
+    webhook_timestamp: i64,
+    /// `v1,` and base64; more than one with spaces between.
+    #[param(rename = "webhook-signature")]
+    webhook_signature: String,
+}
+
+/// Takes what a panel posts, in the panel's own form. Its adapter reads it and words the answer.
+#[utoipa::path(
+    post, path = "/hooks/{panel}/{verb}", tag = "hooks", operation_id = "receive-hook",
+    params(
+        ("panel" = String, Path, description = "Name of the panel."), ("verb" = String, Path, description = "As the adapter knows it."),
+        SignatureHeaders,
+    ),
+    request_body(content = String, content_type = "*/*", description = "As the panel writes it, UTF-8, at most 1 MiB."),
+    security(("signature" = [])),
+    responses((status = 200, description = "Accepted, in the panel's own form. Refusals (409, 422, …) are in that form too.",
+        body = String, content_type = "*/*", headers(("wharf-operation" = String, description = "What it led to, if anything."))))
+)]
 pub async fn receive(
     State(api): State<Api>,
+    peer: Peer,
     Path((panel, verb)): Path<(String, String)>,
+    RawQuery(query): RawQuery,
     headers: HeaderMap,
-    body: Bytes,
+    Raw(body): Raw,
 ) -> Result<Response, Problem> {
-    let (known, id) = authenticate(&api, &panel, &headers, &body).await?;
+    let checked = authenticate(&api, &panel, &headers, &body).await;
+    let (known, id) = checked.map_err(|problem| peer.refused(&api, "signature", problem))?;
     let content_type =
         headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("application/json").to_owned();
     let Ok(text) = std::str::from_utf8(&body) else {
         return Err(Problem::bad("encoding", "the body is not UTF-8"));
     };
-    let (status, result) = match carry_out(&api, &panel, &known, &verb, &content_type, text, &id).await {
+    let hook = PanelHook {
+        panel: panel.clone(),
+        verb,
+        query: query.unwrap_or_default(),
+        headers: shown(&headers),
+        content_type,
+        body: text.to_owned(),
+        settings: known.settings.clone(),
+    };
+    let (status, result) = match carry_out(&api, &known, &hook, &id).await {
         Ok(done) => (StatusCode::OK, done),
-        Err(problem) => (problem.status(), refusal(&problem)),
+        Err((problem, customer_message)) => (problem.status(), refusal(&problem, customer_message)),
     };
     let operation = result.operation.clone();
     metrics::counter!("wharf_hooks_total", "panel" => panel.clone(), "accepted" => result.accepted.to_string())
         .increment(1);
     let answer = api
         .runtime
-        .present(&known.plugin, &verb, &content_type, text, result)
+        .present(&known.plugin, &hook, result)
         .await
         .map_err(|e| Problem::new(StatusCode::BAD_GATEWAY, "panel-adapter", e.text))?;
+    let status = answer.status.and_then(|s| StatusCode::from_u16(s).ok()).unwrap_or(status);
     let mut response = (status, answer.body).into_response();
     if let Ok(value) = HeaderValue::from_str(&answer.content_type) {
         response.headers_mut().insert(header::CONTENT_TYPE, value);
@@ -84,22 +130,56 @@ async fn authenticate(api: &Api, panel: &str, headers: &HeaderMap, body: &[u8]) 
     Ok((known, id))
 }
 
+/// Headers that a plugin may see: none that authenticates, at most 16 KiB.
+fn shown(headers: &HeaderMap) -> Vec<(String, String)> {
+    let mut room = 16 * 1024_usize;
+    headers
+        .iter()
+        .filter(|(name, _)| {
+            let name = name.as_str();
+            !name.starts_with("webhook-") && !["authorization", "cookie", "proxy-authorization"].contains(&name)
+        })
+        .filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())))
+        .take_while(|(name, value)| {
+            room = room.saturating_sub(name.len() + value.len());
+            room > 0
+        })
+        .collect()
+}
+
+/// A refusal comes with what its adapter has to say to a customer, if anything.
 async fn carry_out(
     api: &Api,
-    panel: &str,
     known: &Panel,
-    verb: &str,
-    content_type: &str,
-    body: &str,
+    hook: &PanelHook,
     id: &str,
-) -> Result<PanelResult, Problem> {
+) -> Result<PanelResult, (Problem, Option<String>)> {
     let translated = api
         .runtime
-        .translate(&known.plugin, verb, content_type, body)
+        .translate(&known.plugin, hook)
         .await
-        .map_err(|e| Problem::new(StatusCode::BAD_GATEWAY, "panel-adapter", e.text))?;
-    let command = translated.answer.map_err(|f| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, &f.code, f.message))?;
-    let target = Target { panel: panel.to_owned(), reference: command.reference.clone() };
+        .map_err(|e| (Problem::new(StatusCode::BAD_GATEWAY, "panel-adapter", e.text), None))?;
+    match translated.answer {
+        Ok(command) => accept(api, known, hook, id, command).await.map_err(|problem| (problem, None)),
+        Err(failure) => {
+            let said = failure.ext.into_iter().find(|(key, _)| key == "customer-message").map(|(_, text)| text);
+            Err((Problem::new(StatusCode::UNPROCESSABLE_ENTITY, &failure.code, failure.message), said))
+        }
+    }
+}
+
+async fn accept(
+    api: &Api,
+    known: &Panel,
+    hook: &PanelHook,
+    id: &str,
+    command: PanelCommand,
+) -> Result<PanelResult, Problem> {
+    let PanelHook { panel, verb, query, body, .. } = hook;
+    if !is_reference(&command.reference) {
+        return Err(Problem::field("ref", format!("the panel's id of a service has {REFERENCE}")));
+    }
+    let target = Target { panel: panel.clone(), reference: command.reference.clone() };
     let Some(wish) = wish(known, command)? else {
         return Ok(PanelResult {
             accepted: true,
@@ -111,9 +191,9 @@ async fn carry_out(
             ext: Vec::new(),
         });
     };
-    let fingerprint =
-        Sha256::digest(format!("{verb}\0{body}")).iter().fold(String::new(), |t, b| format!("{t}{b:02x}"));
+    let fingerprint = tokens::hash(&format!("{verb}\0{query}\0{body}"));
     let idempotency = Idempotency { scope: format!("hook/{panel}"), key: id.to_owned(), fingerprint };
+    let _turn = api.turns.take(&turn_of(&target), false).await;
     match api.engine.wish(&target, wish, Some(idempotency)).await? {
         Accepted::Done { service, operation, .. } => Ok(PanelResult {
             accepted: true,
@@ -157,13 +237,14 @@ fn wish(known: &Panel, command: PanelCommand) -> Result<Option<Wish>, Problem> {
     }))
 }
 
-fn refusal(problem: &Problem) -> PanelResult {
+fn refusal(problem: &Problem, customer_message: Option<String>) -> PanelResult {
     PanelResult {
         accepted: false,
         operation: None,
         phase: String::new(),
         code: problem.code.clone(),
-        customer_message: "The request could not be carried out. Please contact support.".into(),
+        customer_message: customer_message
+            .unwrap_or_else(|| "The request could not be carried out. Please contact support.".into()),
         admin_message: problem.detail.clone(),
         ext: Vec::new(),
     }

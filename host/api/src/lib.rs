@@ -1,25 +1,38 @@
 //! HTTP: hooks of panels, services, operations, events, and what admins manage.
 //!
 //! Who is calling is settled before a body is read or parsed: hooks by their signature over the raw bytes, everything else by a
-//! bearer token with scopes. Every refusal is `application/problem+json` (RFC 9457) with a stable `code`.
+//! bearer token with scopes. Every refusal is `application/problem+json` (RFC 9457) with a stable `code`. What is served is
+//! described by `GET /v1/openapi.json`, which is made of the same list of routes.
 
 mod admin;
 mod auth;
+mod conditions;
+mod extract;
 mod hooks;
 mod log;
+pub mod metrics;
+pub mod openapi;
+mod operations;
 mod plugins;
 mod problem;
 mod services;
 mod signature;
+mod throttle;
 pub mod tokens;
+mod wire;
 
 use std::sync::Arc;
 
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, State},
-    http::StatusCode,
-    routing::{get, post},
+    extract::{DefaultBodyLimit, Request, State},
+    http::{StatusCode, header},
+    middleware::{Next, from_fn},
+    response::{IntoResponse, Response},
+};
+use utoipa_axum::{
+    router::{OpenApiRouter, UtoipaMethodRouterExt},
+    routes,
 };
 use wharf_capabilities::call::Lender;
 use wharf_engine::Engine;
@@ -31,6 +44,19 @@ pub use problem::Problem;
 pub const BODY_BYTES: usize = 1024 * 1024;
 /// Largest component that can be uploaded.
 pub const COMPONENT_BYTES: usize = 64 * 1024 * 1024;
+/// The one path that takes components.
+const COMPONENTS: &str = "/v1/admin/plugins";
+
+/// What an operator sets of the API.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// None: `/metrics` is not served.
+    pub metrics: Option<metrics::Exporter>,
+    /// Whether `/metrics` needs no token.
+    pub metrics_open: bool,
+    /// The most wasm stores that may be alive at once, to be shown.
+    pub plugin_slots: u32,
+}
 
 /// What all handlers share.
 #[derive(Clone)]
@@ -38,42 +64,87 @@ pub struct Api {
     pub engine: Arc<Engine>,
     pub runtime: Arc<Runtime>,
     pub lender: Arc<Lender>,
+    pub settings: Arc<Settings>,
+    throttle: Arc<throttle::Throttle>,
+    turns: Arc<conditions::Turns>,
+}
+
+impl Api {
+    pub fn new(engine: Arc<Engine>, runtime: Arc<Runtime>, lender: Arc<Lender>, settings: Settings) -> Self {
+        Self { engine, runtime, lender, settings: Arc::new(settings), throttle: Arc::default(), turns: Arc::default() }
+    }
+}
+
+/// Every route that there is, with its documentation.
+pub(crate) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::with_openapi(openapi::opening())
+        .routes(routes!(live))
+        .routes(routes!(ready))
+        .routes(routes!(metrics::show))
+        .routes(routes!(openapi::show))
+        .routes(routes!(hooks::receive))
+        .routes(routes!(services::list))
+        .routes(routes!(services::show, services::put, services::delete))
+        .routes(routes!(services::act))
+        .routes(routes!(log::of_service))
+        .routes(routes!(operations::show))
+        .routes(routes!(log::of_operation))
+        .routes(routes!(operations::resume))
+        .routes(routes!(services::events))
+        .routes(routes!(plugins::list, plugins::install).layer(DefaultBodyLimit::max(COMPONENT_BYTES)))
+        .routes(routes!(plugins::rollback))
+        .routes(routes!(plugins::enable))
+        .routes(routes!(plugins::disable))
+        .routes(routes!(admin::audit))
+        .routes(routes!(admin::list_tokens, admin::create_token))
+        .routes(routes!(admin::list))
+        .routes(routes!(admin::show, admin::put, admin::delete))
+        .routes(routes!(admin::test))
 }
 
 /// The whole API.
 pub fn router(api: Api) -> Router {
-    Router::new()
-        .route("/healthz", get(async || "ok\n"))
-        .route("/readyz", get(ready))
-        .route("/hooks/{panel}/{verb}", post(hooks::receive))
-        .route("/v1/services", get(services::list))
-        .route("/v1/services/{id}", get(services::show).put(services::put).delete(services::delete))
-        .route("/v1/services/{id}/actions", post(services::act))
-        .route("/v1/services/{id}/log", get(log::of_service))
-        .route("/v1/operations/{id}", get(services::operation))
-        .route("/v1/operations/{id}/log", get(log::of_operation))
-        .route("/v1/operations/{id}/resume", post(services::resume))
-        .route("/v1/events", get(services::events))
-        .route(
-            "/v1/admin/plugins",
-            get(plugins::list).post(plugins::install).layer(DefaultBodyLimit::max(COMPONENT_BYTES)),
-        )
-        .route("/v1/admin/plugins/{id}/rollback", post(plugins::rollback))
-        .route("/v1/admin/plugins/{id}/enable", post(plugins::enable))
-        .route("/v1/admin/plugins/{id}/disable", post(plugins::disable))
-        .route("/v1/admin/audit", get(admin::audit))
-        .route("/v1/admin/{kind}", get(admin::list))
-        .route("/v1/admin/{kind}/{name}", get(admin::show).put(admin::put).delete(admin::delete))
-        .route("/v1/admin/{kind}/{name}/test", post(admin::test))
-        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "no-such-path", "there is nothing at this path"))
+    let (router, _) = routes().split_for_parts();
+    router
+        .fallback(async || {
+            let text = "there is nothing at this path: `/v1/openapi.json` lists what there is";
+            Problem::new(StatusCode::NOT_FOUND, "no-such-path", text)
+        })
         .method_not_allowed_fallback(async || {
-            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method", "this path does not take this method")
+            let text = "this path does not take this method: the header `Allow` names those that it takes";
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method", text)
         })
         .layer(DefaultBodyLimit::max(BODY_BYTES))
+        .layer(from_fn(bounded))
+        .layer(from_fn(metrics::count))
         .with_state(api)
 }
 
-async fn ready(State(api): State<Api>) -> Result<&'static str, Problem> {
+/// Refuses what says that it is too large before anything else is done about it. What doesn't say is cut off while it is read.
+async fn bounded(request: Request, next: Next) -> Response {
+    let most = if request.uri().path() == COMPONENTS { COMPONENT_BYTES } else { BODY_BYTES };
+    let said = request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    if said.is_some_and(|n| usize::try_from(n).is_ok_and(|n| n > most) || usize::try_from(n).is_err()) {
+        return extract::too_large().into_response();
+    }
+    next.run(request).await
+}
+
+/// The process runs.
+#[utoipa::path(
+    get, path = "/healthz", tag = "host", operation_id = "live",
+    responses((status = 200, description = "It does.", body = String, content_type = "text/plain"))
+)]
+async fn live(_: extract::NoQuery) -> &'static str {
+    "ok\n"
+}
+
+/// The host can work: its books answer.
+#[utoipa::path(
+    get, path = "/readyz", tag = "host", operation_id = "ready",
+    responses((status = 200, description = "It can.", body = String, content_type = "text/plain"))
+)]
+async fn ready(State(api): State<Api>, _: extract::NoQuery) -> Result<&'static str, Problem> {
     api.lender.books.queue_counts().await?;
     Ok("ready\n")
 }

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, convert::Infallible, time::Duration};
 
 use axum::{
-    extract::{Path, State},
+    extract::State,
     http::{HeaderMap, header},
     response::{
         IntoResponse, Response,
@@ -20,33 +20,56 @@ use wharf_model::{
 
 use crate::{
     Api, Problem,
-    auth::require,
-    services::{find, find_operation},
+    auth::{Allowed, scope},
+    extract::{NoQuery, Path},
+    operations, services, wire,
 };
 
 const PAGE: usize = 500;
-/// A live reader looks again after this even when nobody told it to.
-const SWEEP: Duration = Duration::from_secs(2);
 
+/// The log of a service's last operation.
+#[utoipa::path(
+    get, path = "/v1/services/{id}/log", tag = "services", operation_id = "show-service-log",
+    params(
+        ("id" = String, Path, description = "`panel:ref`"),
+        ("Last-Event-ID" = Option<i64>, Header, description = "Of a live log: go on after this entry."),
+    ),
+    security(("token" = ["services:read"])),
+    responses((status = 200, description = "As text; live, if `Accept` names `text/event-stream`: an event `log` for each entry, \
+        then `end`.", content((String = "text/plain"), (wire::LogEvent = "text/event-stream"))))
+)]
 pub async fn of_service(
+    caller: Allowed<scope::ServicesRead>,
     State(api): State<Api>,
     Path(id): Path<String>,
+    _: NoQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let caller = require(&api, &headers, "services:read").await?;
-    let service = find(&api, &caller, &id).await?;
+    let service = services::find(&api, &caller, &id).await?;
     let latest = api.lender.books.operations(service.id, 1).await?.into_iter().next();
     let operation = latest.ok_or_else(|| Problem::not_found("operation of this service yet"))?;
     answer(api, operation, service, &headers).await
 }
 
+/// The log of an operation.
+#[utoipa::path(
+    get, path = "/v1/operations/{id}/log", tag = "operations", operation_id = "show-operation-log",
+    params(
+        ("id" = Uuid, Path, description = "The operation."),
+        ("Last-Event-ID" = Option<i64>, Header, description = "Of a live log: go on after this entry."),
+    ),
+    security(("token" = ["services:read"])),
+    responses((status = 200, description = "As text; live, if `Accept` names `text/event-stream`: an event `log` for each entry, \
+        then `end`.", content((String = "text/plain"), (wire::LogEvent = "text/event-stream"))))
+)]
 pub async fn of_operation(
+    caller: Allowed<scope::ServicesRead>,
     State(api): State<Api>,
     Path(id): Path<Uuid>,
+    _: NoQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let caller = require(&api, &headers, "services:read").await?;
-    let (operation, service) = find_operation(&api, &caller, id).await?;
+    let (operation, service) = operations::find(&api, &caller, id).await?;
     answer(api, operation, service, &headers).await
 }
 
@@ -129,23 +152,32 @@ fn live(api: Api, operation: Uuid, after: i64) -> impl Stream<Item = Result<Even
                 return None;
             }
             // The status first: what is logged before the end is read after it was seen.
-            let status = reader.api.lender.books.operation(reader.operation).await.ok().flatten();
-            let entries = reader.api.lender.books.log(reader.operation, reader.after, PAGE).await.unwrap_or_default();
-            for entry in &entries {
-                reader.after = entry.n;
-                let event = Event::default().id(entry.n.to_string()).event("log");
-                reader.ready.push_back(event.json_data(entry).unwrap_or_default());
+            let books = &reader.api.lender.books;
+            let looked = match books.operation(reader.operation).await {
+                Ok(status) => books.log(reader.operation, reader.after, PAGE).await.map(|entries| (status, entries)),
+                Err(error) => Err(error),
+            };
+            // Books that can't be read now are asked again: a gap would not be seen.
+            if let Ok((status, entries)) = looked {
+                let whole = entries.len() < PAGE;
+                for entry in entries {
+                    reader.after = entry.n;
+                    let event = Event::default().id(entry.n.to_string()).event("log");
+                    reader.ready.push_back(event.json_data(wire::LogEntry::from(entry)).unwrap_or_default());
+                }
+                match status {
+                    Some(operation) if whole && operation.status.is_final() => {
+                        reader.over = true;
+                        let end = Event::default().event("end").json_data(wire::LogEnd::from(operation));
+                        reader.ready.push_back(end.unwrap_or_default());
+                    }
+                    // History has dropped it.
+                    None => reader.over = true,
+                    Some(_) => {}
+                }
             }
-            if entries.len() < PAGE
-                && let Some(operation) = status.filter(|o| o.status.is_final())
-            {
-                reader.over = true;
-                let data = serde_json::json!({"status": operation.status, "state": operation.state, "reason": operation.reason});
-                reader.ready.push_back(Event::default().event("end").json_data(data).unwrap_or_default());
-            }
-            if reader.ready.is_empty() {
-                // Missed or doubled notices harm nothing: it is the books that are read.
-                let _ = tokio::time::timeout(SWEEP, reader.notices.recv()).await;
+            if reader.ready.is_empty() && !reader.over {
+                operations::changed(&mut reader.notices, reader.operation).await;
             }
         }
     })

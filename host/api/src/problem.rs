@@ -1,32 +1,45 @@
 //! Refusals: RFC 9457, with a stable code, and each wrong field with its remedy.
+//!
+//! What can't be read is not repeated in a refusal: it could be a secret in the wrong place.
 
 use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
+use utoipa::ToSchema;
 use wharf_engine::wish::WishError;
 use wharf_store::StoreError;
 
 /// One field that is wrong.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldError {
+    /// Where it stands: `urls[0]`, `settings/api-key`.
     pub field: String,
+    /// What is wrong, and the remedy.
     pub message: String,
 }
 
-/// A refusal.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// A refusal (RFC 9457).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Problem {
+    /// `urn:wharf:problem:` and the code.
     #[serde(rename = "type")]
     kind: String,
     title: String,
     #[serde(serialize_with = "number")]
+    #[schema(value_type = u16)]
     status: StatusCode,
+    /// One plain sentence.
     pub detail: String,
+    /// Stable, in kebab-case.
     pub code: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
     pub errors: Vec<FieldError>,
+    /// Seconds, for the header `Retry-After`.
+    #[serde(skip)]
+    retry_after_s: Option<u32>,
 }
 
 fn number<S: serde::Serializer>(status: &StatusCode, serializer: S) -> Result<S::Ok, S::Error> {
@@ -42,6 +55,7 @@ impl Problem {
             detail: detail.into(),
             code: code.to_owned(),
             errors: Vec::new(),
+            retry_after_s: None,
         }
     }
 
@@ -53,11 +67,28 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "not-found", format!("there is no {what}"))
     }
 
+    /// Content that can't be taken as it is: field and remedy of each error.
     pub fn fields(errors: Vec<(String, String)>) -> Self {
         let detail = errors.iter().map(|(f, m)| format!("{f}: {m}")).collect::<Vec<_>>().join("; ");
-        let mut problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "fields", detail);
-        problem.errors = errors.into_iter().map(|(field, message)| FieldError { field, message }).collect();
-        problem
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "fields", detail).naming(errors)
+    }
+
+    /// One wrong field of the content.
+    pub fn field(field: &str, message: impl Into<String>) -> Self {
+        Self::fields(vec![(field.to_owned(), message.into())])
+    }
+
+    /// The same, with the fields that it is about.
+    #[must_use]
+    pub fn naming(mut self, errors: Vec<(String, String)>) -> Self {
+        self.errors = errors.into_iter().map(|(field, message)| FieldError { field, message }).collect();
+        self
+    }
+
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after_s = Some(seconds);
+        self
     }
 
     pub fn status(&self) -> StatusCode {
@@ -71,11 +102,15 @@ impl IntoResponse for Problem {
         let mut response = (self.status, body).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
+        if let Some(seconds) = self.retry_after_s {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if self.status == StatusCode::PAYLOAD_TOO_LARGE {
+            // What the client goes on sending is not read.
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response
     }
@@ -93,6 +128,7 @@ impl From<StoreError> for Problem {
                     "books",
                     "the host's books can't be used right now: try again",
                 )
+                .retry_after(2)
             }
         }
     }
@@ -107,11 +143,5 @@ impl From<WishError> for Problem {
             WishError::KeyReused => Self::new(StatusCode::CONFLICT, "key-reused", error.to_string()),
             WishError::Store(error) => error.into(),
         }
-    }
-}
-
-impl From<axum::extract::rejection::JsonRejection> for Problem {
-    fn from(rejection: axum::extract::rejection::JsonRejection) -> Self {
-        Self::new(rejection.status(), "body", rejection.body_text())
     }
 }

@@ -97,6 +97,8 @@ pub struct ZoneBinding {
     pub name: String,
     pub zone: Zone,
     pub idempotency_key: String,
+    /// What the provider's `probe` told besides, for the calls that follow.
+    pub learnt: Vec<(String, String)>,
     pub progress: Option<(u32, u32)>,
     pub cancelled: Arc<std::sync::atomic::AtomicBool>,
 }

@@ -16,28 +16,35 @@ impl CallState {
         }
     }
 
-    /// Whether a setting is a secret: by the manifest's slots or by its schema. Such values are kept apart already; this
-    /// is the second lock.
     pub(crate) fn is_secret_setting(&self, key: &str) -> bool {
-        let manifest = &self.caller.manifest;
-        let marked = manifest.settings.pointer("/properties").and_then(|p| p.get(key)).and_then(|p| p.get("x-secret"));
-        manifest.slot(key).is_some() || marked.and_then(serde_json::Value::as_bool) == Some(true)
+        is_secret(&self.caller.manifest, key)
     }
 
-    /// Settings without the secret ones.
     fn hook_settings(&mut self) -> wasmtime::Result<serde_json::Value> {
-        let mut settings = with_defaults(&self.caller.manifest, &self.hook()?.settings);
-        if let Some(map) = settings.as_object_mut() {
-            map.retain(|key, _| !self.is_secret_setting(key));
-        }
         self.charge(0);
-        Ok(settings)
+        Ok(open_settings(&self.caller.manifest, &self.hook()?.settings))
     }
 
     fn question(&mut self) -> wasmtime::Result<&Question> {
         self.charge(0);
         self.hook()?.question.as_ref().ok_or_else(|| wasmtime::Error::msg("this call is about no question"))
     }
+}
+
+/// Whether a setting is a secret: by the manifest's slots or by its schema. Such values are kept apart already; this is
+/// the second lock.
+fn is_secret(manifest: &Manifest, key: &str) -> bool {
+    let marked = manifest.settings.pointer("/properties").and_then(|p| p.get(key)).and_then(|p| p.get("x-secret"));
+    manifest.slot(key).is_some() || marked.and_then(serde_json::Value::as_bool) == Some(true)
+}
+
+/// Settings as a plugin may see them: defaults filled in, without the secret ones.
+pub fn open_settings(manifest: &Manifest, settings: &serde_json::Value) -> serde_json::Value {
+    let mut all = with_defaults(manifest, settings);
+    if let Some(map) = all.as_object_mut() {
+        map.retain(|key, _| !is_secret(manifest, key));
+    }
+    all
 }
 
 /// Settings with what the manifest's schema says for those that are missing, at the top level.
@@ -76,6 +83,7 @@ impl events::HostDelivery for CallState {
             at_ms: u64::try_from(event.at_ms).unwrap_or(0),
             generation: event.event.generation,
             data: event.event.data.to_string(),
+            ext: Vec::new(),
         })
     }
 

@@ -1,13 +1,38 @@
-//! Settings of the host: a TOML file, over it the environment, over it flags. A wrong key is named with its place.
+//! Settings of the host: a TOML file, over it the environment, over it flags.
+//!
+//! Guarantees that nothing wrong is passed over: a wrong key or value is named with its place (file and line, variable, or
+//! flag) and with what would be right.
 
-use std::path::{Path, PathBuf};
+use std::{
+    ffi::{OsStr, OsString},
+    num::{NonZeroU32, NonZeroUsize},
+    path::{Path, PathBuf},
+};
 
-use anyhow::{Context, Result};
-use serde::Deserialize;
+use anyhow::{Context, Result, anyhow};
+use serde::{Deserialize, Deserializer};
+use toml::{Table, Value};
 
 use crate::ConfigArguments;
 
 const DEFAULT_FILE: &str = "/etc/wharf/wharf.toml";
+
+/// Before the name of a variable: `WHARF_LISTEN`; `__` stands between a section and its key: `WHARF_ENGINE__CONCURRENCY`.
+const PREFIX: &str = "WHARF_";
+/// Variables with the prefix that are no settings of the host: what flags of other commands read, and what the tools of the
+/// source tree hand on to the processes that they start.
+const OTHERS: [&str; 7] = [
+    "WHARF_CONFIG",
+    "WHARF_URL",
+    "WHARF_TOKEN",
+    "WHARF_PLUGINS_DIR",
+    "WHARF_PROVIDERS_DIR",
+    "WHARF_PLUGIN_TOOLCHAIN",
+    "WHARF_SQLITE_DATABASE_URL",
+];
+/// The same, by how they begin. Kubernetes sets `WHARF_SERVICE_HOST`, `WHARF_PORT_8480_TCP` and so on in every container
+/// beside a service named `wharf`.
+const OTHER_PREFIXES: [&str; 4] = ["WHARF_TEST_", "WHARF_PVE_SCHEMA", "WHARF_SERVICE_", "WHARF_PORT"];
 
 /// What the host runs with.
 #[derive(Debug, Clone, Deserialize)]
@@ -21,6 +46,8 @@ pub struct Config {
     /// Log filter.
     pub log: String,
     pub log_format: LogFormat,
+    /// Whether `/metrics` can be read without a token of scope `metrics:read`.
+    pub metrics_open: bool,
     pub engine: EngineSection,
     pub plugins: PluginSection,
 }
@@ -37,9 +64,15 @@ pub enum LogFormat {
 #[serde(deny_unknown_fields, default)]
 pub struct EngineSection {
     /// Runs worked on at once.
-    pub concurrency: usize,
-    /// Seconds that a claim holds.
+    pub concurrency: NonZeroUsize,
+    /// Seconds that a claim holds, 3 to 3600. It is renewed in a third of that: fewer than 3 leave no time for a slow disk.
+    #[serde(deserialize_with = "claim_ttl")]
     pub claim_ttl_s: u32,
+}
+
+fn claim_ttl<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let seconds = u32::deserialize(deserializer)?;
+    if (3..=3_600).contains(&seconds) { Ok(seconds) } else { Err(serde::de::Error::custom("is 3 to 3600 seconds")) }
 }
 
 /// `[plugins]`
@@ -47,7 +80,7 @@ pub struct EngineSection {
 #[serde(deny_unknown_fields, default)]
 pub struct PluginSection {
     /// Wasm stores alive at once.
-    pub slots: std::num::NonZeroU32,
+    pub slots: NonZeroU32,
 }
 
 impl Default for Config {
@@ -58,6 +91,7 @@ impl Default for Config {
             master_key_file: None,
             log: "info".into(),
             log_format: LogFormat::Text,
+            metrics_open: false,
             engine: EngineSection::default(),
             plugins: PluginSection::default(),
         }
@@ -66,29 +100,34 @@ impl Default for Config {
 
 impl Default for EngineSection {
     fn default() -> Self {
-        Self { concurrency: 64, claim_ttl_s: 30 }
+        Self { concurrency: NonZeroUsize::MIN.saturating_add(63), claim_ttl_s: 30 }
     }
 }
 
 impl Default for PluginSection {
     fn default() -> Self {
-        Self { slots: std::num::NonZeroU32::MIN.saturating_add(31) }
+        Self { slots: NonZeroU32::MIN.saturating_add(31) }
     }
 }
 
-/// Reads the file that was named, or the default one if it is there, and lays flags and environment over it.
+/// Reads the file that was named, or the default one if it is there, and lays environment and flags over it.
+///
+/// # Errors
+/// A file that can't be read, and the first key or value that is wrong.
 pub fn load(arguments: &ConfigArguments) -> Result<Config> {
     let file = match &arguments.config {
         Some(file) => Some(file.as_path()),
         None => Some(Path::new(DEFAULT_FILE)).filter(|f| f.exists()),
     };
-    let mut config = match file {
-        Some(file) => {
-            let text = std::fs::read_to_string(file).with_context(|| format!("can't read {}", file.display()))?;
-            parse(&text).with_context(|| format!("in {}", file.display()))?
-        }
-        None => Config::default(),
+    let text = match file {
+        Some(file) => std::fs::read_to_string(file).with_context(|| format!("can't read {}", file.display()))?,
+        None => String::new(),
     };
+    let table = parse(&text).with_context(|| {
+        let place = file.map(|f| f.display().to_string()).unwrap_or_default();
+        format!("in {place}")
+    })?;
+    let mut config = with_environment(table, std::env::vars_os())?;
     if let Some(listen) = &arguments.listen {
         config.listen.clone_from(listen);
     }
@@ -101,27 +140,163 @@ pub fn load(arguments: &ConfigArguments) -> Result<Config> {
     Ok(config)
 }
 
-fn parse(text: &str) -> Result<Config> {
+/// The keys of a file, all of them known and good.
+fn parse(text: &str) -> Result<Table> {
     // The error of the toml crate shows line, column, the key, and the keys that are known.
+    toml::from_str::<Config>(text)?;
     Ok(toml::from_str(text)?)
+}
+
+fn with_environment(mut table: Table, variables: impl Iterator<Item = (OsString, OsString)>) -> Result<Config> {
+    let mut named: Vec<(OsString, OsString)> = variables.filter(|(name, _)| is_setting(name)).collect();
+    named.sort();
+    for (name, value) in named {
+        let wrong = |why: String| anyhow!("the environment variable {}: {why}", name.display());
+        let text = name.to_str().and_then(|n| n.strip_prefix(PREFIX)).ok_or_else(|| wrong("is not UTF-8".into()))?;
+        let value = value.to_str().ok_or_else(|| wrong("its value is not UTF-8".into()))?;
+        let key = text.to_lowercase();
+        let path: Vec<&str> = key.split("__").collect();
+        // Written as TOML writes it (`5`, `true`); else the text as it is.
+        let mut readings: Vec<Value> =
+            toml::from_str::<Table>(&format!("x = {value}")).ok().and_then(|mut t| t.remove("x")).into_iter().collect();
+        readings.push(Value::String(value.to_owned()));
+        let mut first = None;
+        let laid = readings.into_iter().find_map(|reading| {
+            let mut next = table.clone();
+            lay(&mut next, &path, reading);
+            match Config::deserialize(Value::Table(next.clone())) {
+                Ok(_) => Some(next),
+                Err(error) => {
+                    first.get_or_insert(error);
+                    None
+                }
+            }
+        });
+        table = laid.ok_or_else(|| {
+            let why = first.map(|e| e.to_string()).unwrap_or_default();
+            wrong(format!(
+                "{}. A variable is named like its key in the file, with `__` after a section: WHARF_ENGINE__CONCURRENCY",
+                why.trim_end().replace('\n', ", ")
+            ))
+        })?;
+    }
+    Ok(Config::deserialize(Value::Table(table))?)
+}
+
+fn is_setting(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    name.starts_with(PREFIX)
+        && !OTHERS.contains(&name.as_ref())
+        && !OTHER_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+fn lay(table: &mut Table, path: &[&str], value: Value) {
+    let Some((first, rest)) = path.split_first() else { return };
+    if rest.is_empty() {
+        table.insert((*first).to_owned(), value);
+        return;
+    }
+    let inner = table.entry((*first).to_owned()).or_insert_with(|| Value::Table(Table::new()));
+    if let Value::Table(inner) = inner {
+        lay(inner, rest, value);
+    } else {
+        // Said of a key that is no section: what is wrong with it is found when it is read.
+        let mut section = Table::new();
+        lay(&mut section, rest, value);
+        *inner = Value::Table(section);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn refused(text: &str) -> String {
+        format!("{:#}", parse(text).unwrap_err())
+    }
+
+    fn laid(file: &str, variables: &[(&str, &str)]) -> Result<Config> {
+        let variables = variables.iter().map(|(k, v)| (OsString::from(k), OsString::from(v)));
+        with_environment(parse(file).unwrap(), variables)
+    }
+
     #[test]
     fn a_wrong_key_is_named_with_its_line_and_the_known_ones() {
-        let text = format!("{:#}", parse("listen = \"127.0.0.1:1\"\n[engine]\nconcurency = 5\n").unwrap_err());
+        let text = refused("listen = \"127.0.0.1:1\"\n[engine]\nconcurency = 5\n");
         assert!(text.contains("line 3") && text.contains("concurency") && text.contains("concurrency"), "{text}");
+        let text = refused("listen = \"127.0.0.1:1\"\n\nmetric_open = true\n");
+        assert!(text.contains("line 3") && text.contains("metrics_open"), "{text}");
+    }
+
+    #[test]
+    fn a_wrong_value_is_named_with_its_line() {
+        for (file, line, remedy) in [
+            ("[engine]\nconcurrency = 0\n", "line 2", "nonzero"),
+            ("[engine]\nclaim_ttl_s = 1\n", "line 2", "3 to 3600"),
+            ("\nlog_format = \"xml\"\n", "line 2", "json"),
+            ("metrics_open = \"yes\"\n", "line 1", "boolean"),
+            ("listen = \n", "line 1", ""),
+        ] {
+            let text = refused(file);
+            assert!(text.contains(line) && text.contains(remedy), "{file}: {text}");
+        }
     }
 
     #[test]
     fn what_is_not_said_has_its_default() {
-        let config = parse("[engine]\nconcurrency = 5\n").unwrap();
+        let config = laid("[engine]\nconcurrency = 5\n", &[]).unwrap();
+        let engine = &config.engine;
+        assert_eq!((engine.concurrency.get(), engine.claim_ttl_s, config.listen.as_str()), (5, 30, "127.0.0.1:8480"));
+    }
+
+    #[test]
+    fn every_key_has_a_variable_that_goes_over_the_file() {
+        let file = "listen = \"a:1\"\nmetrics_open = false\n[engine]\nconcurrency = 5\nclaim_ttl_s = 60\n";
+        let config = laid(
+            file,
+            &[
+                ("WHARF_LISTEN", "b:2"),
+                ("WHARF_DATA_DIR", "123"),
+                ("WHARF_MASTER_KEY_FILE", "/k"),
+                ("WHARF_LOG_FORMAT", "json"),
+                ("WHARF_METRICS_OPEN", "true"),
+                ("WHARF_ENGINE__CONCURRENCY", "7"),
+                ("WHARF_PLUGINS__SLOTS", "9"),
+            ],
+        )
+        .unwrap();
+        assert_eq!((config.listen.as_str(), config.data_dir.as_path()), ("b:2", Path::new("123")));
+        assert_eq!((config.master_key_file, config.log_format), (Some("/k".into()), LogFormat::Json));
+        assert!(config.metrics_open);
         assert_eq!(
-            (config.engine.concurrency, config.engine.claim_ttl_s, config.listen.as_str()),
-            (5, 30, "127.0.0.1:8480")
+            (config.engine.concurrency.get(), config.engine.claim_ttl_s, config.plugins.slots.get()),
+            (7, 60, 9)
         );
+    }
+
+    #[test]
+    fn a_wrong_variable_is_named_with_what_there_is() {
+        for (name, value, remedy) in [
+            ("WHARF_FOO", "1", "`listen`"),
+            ("WHARF_METRIC_OPEN", "true", "`metrics_open`"),
+            ("WHARF_ENGINE__CONCURENCY", "5", "`concurrency`"),
+            ("WHARF_ENGINE_CONCURRENCY", "5", "WHARF_ENGINE__CONCURRENCY"),
+            ("WHARF_ENGINE", "5", "WHARF_ENGINE__CONCURRENCY"),
+            ("WHARF_LISTEN__PORT", "5", "string"),
+            ("WHARF_ENGINE__CONCURRENCY", "many", "usize"),
+            ("WHARF_ENGINE__CLAIM_TTL_S", "1", "3 to 3600"),
+            ("WHARF_METRICS_OPEN", "1", "boolean"),
+        ] {
+            let text = format!("{:#}", laid("", &[(name, value)]).unwrap_err());
+            assert!(text.contains(&format!("environment variable {name}:")) && text.contains(remedy), "{text}");
+        }
+    }
+
+    #[test]
+    fn variables_of_others_are_left_alone() {
+        let others =
+            ["WHARF_TOKEN", "WHARF_URL", "WHARF_TEST_SEEDS", "WHARF_PORT_8480_TCP", "WHARF_SERVICE_HOST", "PATH"];
+        let variables: Vec<_> = others.iter().map(|name| (*name, "x")).collect();
+        assert!(laid("", &variables).is_ok());
     }
 }

@@ -1,6 +1,7 @@
 //! `wharf`: serves the host, and talks to a running one.
 
 mod config;
+mod demo;
 mod remote;
 mod serve;
 
@@ -8,6 +9,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
+use wharf_api::tokens::NewToken;
 
 /// A WebAssembly plugin host for billing panels.
 #[derive(Parser)]
@@ -21,6 +23,12 @@ struct Arguments {
 enum Command {
     /// Run the host.
     Serve(ConfigArguments),
+    /// Show orders, a live log and DNS answers on a simulated cluster.
+    Demo {
+        /// For the demo: `--once` ends after the journey.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<std::ffi::OsString>,
+    },
     /// Installed plugins.
     #[command(subcommand)]
     Plugin(PluginCommand),
@@ -32,7 +40,8 @@ enum Command {
     Service(ServiceCommand),
 }
 
-/// Where settings come from: file, then environment, then flags.
+/// Where settings come from: file, then environment, then flags. Every key of the file has a variable: `WHARF_` and its name,
+/// with `__` after a section.
 #[derive(Args, Clone, Default)]
 pub struct ConfigArguments {
     /// TOML file; /etc/wharf/wharf.toml if it is there.
@@ -91,7 +100,8 @@ enum PluginCommand {
 enum TokenCommand {
     /// Make a token; it is shown once.
     Create {
-        /// Scopes, comma-separated: admin, services:read, services:write, events:read, plugins:write.
+        /// Scopes, comma-separated: admin (includes all others), services:read, services:write, events:read, plugins:write,
+        /// metrics:read.
         #[arg(long, default_value = "admin")]
         scopes: String,
         /// Bind it to one panel.
@@ -100,6 +110,9 @@ enum TokenCommand {
         /// What it is for.
         #[arg(long, default_value = "")]
         note: String,
+        /// Days until it is worth nothing; without it, never.
+        #[arg(long, value_name = "DAYS")]
+        expires_in: Option<u32>,
         #[command(flatten)]
         config: ConfigArguments,
     },
@@ -128,7 +141,12 @@ fn main() -> ExitCode {
     if let Command::Plugin(PluginCommand::Compile { arguments }) = arguments.command {
         return wharf_plugins::compile_child(arguments);
     }
-    match start(arguments) {
+    let done = match arguments.command {
+        // Another program takes this process's place.
+        Command::Demo { arguments } => demo::show(arguments),
+        command => start(command),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("wharf: {error:#}");
@@ -137,12 +155,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn start(arguments: Arguments) -> Result<()> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run(arguments))
+fn start(command: Command) -> Result<()> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run(command))
 }
 
-async fn run(arguments: Arguments) -> Result<()> {
-    match arguments.command {
+async fn run(command: Command) -> Result<()> {
+    match command {
         Command::Serve(config) => serve::serve(config::load(&config)?).await,
         Command::Plugin(PluginCommand::List(remote)) => remote::plugins(&remote).await,
         Command::Plugin(PluginCommand::Inspect { component }) => remote::inspect(&component),
@@ -150,9 +168,12 @@ async fn run(arguments: Arguments) -> Result<()> {
             remote::install(&remote, &component, allow).await
         }
         Command::Plugin(PluginCommand::Rollback { id, remote }) => remote::rollback(&remote, &id).await,
-        Command::Plugin(PluginCommand::Compile { .. }) => Ok(()),
-        Command::Token(TokenCommand::Create { scopes, panel, note, config }) => {
-            serve::create_token(&config::load(&config)?, &scopes, panel, note).await
+        // Done in `main`, before there is a runtime.
+        Command::Plugin(PluginCommand::Compile { .. }) | Command::Demo { .. } => Ok(()),
+        Command::Token(TokenCommand::Create { scopes, panel, note, expires_in, config }) => {
+            let scopes = scopes.split(',').map(|s| s.trim().to_owned()).filter(|s| !s.is_empty()).collect();
+            let new = NewToken { scopes, panel, note, expires_ms: None };
+            serve::create_token(&config::load(&config)?, new, expires_in).await
         }
         Command::Service(ServiceCommand::List(remote)) => remote::services(&remote).await,
         Command::Service(ServiceCommand::Show { id, remote }) => remote::service(&remote, &id).await,

@@ -12,12 +12,24 @@ fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or("-")
 }
 
-async fn call(remote: &RemoteArguments, method: reqwest::Method, path: &str, body: Option<Vec<u8>>) -> Result<String> {
+/// Query parameters of a call.
+type Query<'a> = [(&'a str, &'a str)];
+
+async fn call(
+    remote: &RemoteArguments,
+    method: reqwest::Method,
+    path: &str,
+    query: &Query<'_>,
+    body: Option<Vec<u8>>,
+) -> Result<String> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder().build()?;
     let url = format!("{}{path}", remote.url.trim_end_matches('/'));
     let mut request =
         client.request(method, &url).bearer_auth(&remote.token).header("accept", "application/json, text/plain");
+    if !query.is_empty() {
+        request = request.query(query);
+    }
     if let Some(body) = body {
         request = request.header("content-type", "application/wasm").body(body);
     }
@@ -32,12 +44,21 @@ async fn call(remote: &RemoteArguments, method: reqwest::Method, path: &str, bod
     Ok(body)
 }
 
-async fn get(remote: &RemoteArguments, path: &str) -> Result<Value> {
-    Ok(serde_json::from_str(&call(remote, reqwest::Method::GET, path, None).await?)?)
+async fn get(remote: &RemoteArguments, path: &str, query: &Query<'_>) -> Result<Value> {
+    Ok(serde_json::from_str(&call(remote, reqwest::Method::GET, path, query, None).await?)?)
+}
+
+/// An id as a segment of a path: what the panel calls a service may have any character.
+fn segment(id: &str) -> String {
+    let mut url = reqwest::Url::parse("http://x/").ok();
+    if let Some(Ok(mut path)) = url.as_mut().map(|u| u.path_segments_mut()) {
+        path.push(id);
+    }
+    url.map(|u| u.path().trim_start_matches('/').to_owned()).unwrap_or_default()
 }
 
 pub async fn plugins(remote: &RemoteArguments) -> Result<()> {
-    let list = get(remote, "/v1/admin/plugins").await?;
+    let list = get(remote, "/v1/admin/plugins", &[]).await?;
     println!("{}", serde_json::to_string_pretty(&list)?);
     Ok(())
 }
@@ -64,41 +85,49 @@ pub fn inspect(component: &Path) -> Result<()> {
 
 pub async fn install(remote: &RemoteArguments, component: &Path, allow: Option<String>) -> Result<()> {
     let bytes = std::fs::read(component).with_context(|| format!("can't read {}", component.display()))?;
-    let path = match allow {
-        Some(allow) => format!("/v1/admin/plugins?allow={allow}"),
-        None => "/v1/admin/plugins".to_owned(),
-    };
-    println!("{}", call(remote, reqwest::Method::POST, &path, Some(bytes)).await?);
+    let query: Vec<_> = allow.iter().map(|allow| ("allow", allow.as_str())).collect();
+    println!("{}", call(remote, reqwest::Method::POST, "/v1/admin/plugins", &query, Some(bytes)).await?);
     Ok(())
 }
 
 pub async fn rollback(remote: &RemoteArguments, id: &str) -> Result<()> {
-    println!("{}", call(remote, reqwest::Method::POST, &format!("/v1/admin/plugins/{id}/rollback"), None).await?);
+    let path = format!("/v1/admin/plugins/{}/rollback", segment(id));
+    println!("{}", call(remote, reqwest::Method::POST, &path, &[], None).await?);
     Ok(())
 }
 
 pub async fn services(remote: &RemoteArguments) -> Result<()> {
-    let list = get(remote, "/v1/services").await?;
-    for service in list.as_array().map(Vec::as_slice).unwrap_or_default() {
-        let vm = service.get("vmid").and_then(Value::as_u64).map_or_else(|| "-".to_owned(), |n| n.to_string());
-        println!(
-            "{}:{}  {}  {}  vm={vm}  {}",
-            text(service, "/panel"),
-            text(service, "/ref"),
-            text(service, "/phase"),
-            text(service, "/state"),
-            text(service, "/operation/reason/message"),
-        );
+    let mut after = String::new();
+    loop {
+        let query = [("after", after.as_str())];
+        let page = get(remote, "/v1/services", if after.is_empty() { &[] } else { &query }).await?;
+        let page = page.as_array().map(Vec::as_slice).unwrap_or_default();
+        for service in page {
+            let vm = service.get("vmid").and_then(Value::as_u64).map_or_else(|| "-".to_owned(), |n| n.to_string());
+            println!(
+                "{}:{}  {}  {}  vm={vm}  {}",
+                text(service, "/panel"),
+                text(service, "/ref"),
+                text(service, "/phase"),
+                text(service, "/state"),
+                text(service, "/operation/reason/message"),
+            );
+        }
+        match page.last() {
+            Some(last) => after = text(last, "/id").to_owned(),
+            None => return Ok(()),
+        }
     }
-    Ok(())
 }
 
 pub async fn service(remote: &RemoteArguments, id: &str) -> Result<()> {
-    println!("{}", serde_json::to_string_pretty(&get(remote, &format!("/v1/services/{id}")).await?)?);
+    let shown = get(remote, &format!("/v1/services/{}", segment(id)), &[]).await?;
+    println!("{}", serde_json::to_string_pretty(&shown)?);
     Ok(())
 }
 
 pub async fn log(remote: &RemoteArguments, id: &str) -> Result<()> {
-    print!("{}", call(remote, reqwest::Method::GET, &format!("/v1/services/{id}/log"), None).await?);
+    let path = format!("/v1/services/{}/log", segment(id));
+    print!("{}", call(remote, reqwest::Method::GET, &path, &[], None).await?);
     Ok(())
 }

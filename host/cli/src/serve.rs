@@ -1,10 +1,14 @@
 //! Runs the host: books, capabilities, plugins, engine, API; until SIGTERM or SIGINT.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use tokio::sync::watch;
-use wharf_api::Api;
+use wharf_api::{
+    Api, Settings,
+    metrics::Exporter,
+    tokens::{self, NewToken},
+};
 use wharf_capabilities::{
     call::Lender,
     http::Sender,
@@ -25,6 +29,7 @@ const GRACE: Duration = Duration::from_secs(10);
 pub async fn serve(config: Config) -> Result<()> {
     logging(&config)?;
     let _ = rustls::crypto::ring::default_provider().install_default();
+    let metrics = Exporter::install().context("can't set the metrics up")?;
     let _lock = lock(&config.data_dir)?;
     let books = books(&config.data_dir).await?;
     let keyring = Arc::new(keyring(&config)?);
@@ -42,8 +47,8 @@ pub async fn serve(config: Config) -> Result<()> {
     let runtime = Runtime::open(runtime_config, Arc::clone(&lender)).await?;
     let executor = Executor::new(servers, Arc::clone(&books), keyring, Arc::clone(&clock));
     let engine_config = EngineConfig {
-        claim_ttl_ms: i64::from(config.engine.claim_ttl_s.max(3)) * 1_000,
-        concurrency: config.engine.concurrency.max(1),
+        claim_ttl_ms: i64::from(config.engine.claim_ttl_s) * 1_000,
+        concurrency: config.engine.concurrency.get(),
         ..EngineConfig::default()
     };
     let engine = Engine::new(books, clock, Arc::clone(&runtime), Arc::new(executor), engine_config);
@@ -55,8 +60,15 @@ pub async fn serve(config: Config) -> Result<()> {
         .with_context(|| format!("can't listen on {}: change `listen`", config.listen))?;
     println!("{}", serde_json::json!({"listening": format!("http://{}", listener.local_addr()?)}));
     tracing::info!(address = %listener.local_addr()?, "serving");
-    let api = wharf_api::router(Api { engine: Arc::clone(&engine), runtime, lender });
+    let settings = Settings {
+        metrics: Some(metrics),
+        metrics_open: config.metrics_open,
+        plugin_slots: config.plugins.slots.get(),
+    };
+    let api = wharf_api::router(Api::new(Arc::clone(&engine), runtime, lender, settings));
     let mut api_stop = stopped;
+    // With the address of who connects, which failed attempts are counted by.
+    let api = api.into_make_service_with_connect_info::<SocketAddr>();
     let serving = axum::serve(listener, api).with_graceful_shutdown(async move {
         let _ = api_stop.changed().await;
     });
@@ -118,13 +130,13 @@ fn keyring(config: &Config) -> Result<Keyring> {
 }
 
 /// Makes a token in the books of the data folder; the host may run meanwhile.
-pub async fn create_token(config: &Config, scopes: &str, panel: Option<String>, note: String) -> Result<()> {
-    let scopes: Vec<String> = scopes.split(',').map(|s| s.trim().to_owned()).collect();
-    if let Some(unknown) = scopes.iter().find(|s| !wharf_api::tokens::SCOPES.contains(&s.as_str())) {
-        bail!("`{unknown}` is no scope: one of {}", wharf_api::tokens::SCOPES.join(", "));
+pub async fn create_token(config: &Config, new: NewToken, expires_in: Option<u32>) -> Result<()> {
+    let now = SystemClock.now_ms();
+    let new = NewToken { expires_ms: expires_in.map(|days| now + i64::from(days) * 86_400_000), ..new };
+    if let Some((field, text)) = tokens::problem(&new) {
+        bail!("--{field}: {text}");
     }
     let books = books(&config.data_dir).await?;
-    let token = wharf_api::tokens::create(&books, scopes, panel, note, "cli", SystemClock.now_ms()).await?;
-    println!("{token}");
+    println!("{}", tokens::create(&books, new, "cli", now).await?);
     Ok(())
 }

@@ -9,7 +9,7 @@ use wharf_model::{
     event::Delivery,
     object::{Hook, ObjectKind},
 };
-use wharf_plugins::report::{Action, Failure};
+use wharf_plugins::report::{Action, Failure, Heard};
 use wharf_store::NewAudit;
 
 use crate::Engine;
@@ -90,7 +90,12 @@ impl Engine {
         self.kill.reach("call:tell:after").await;
         match told {
             Ok(report) => match report.answer {
-                Ok(()) => None,
+                Ok(Heard::Delivered | Heard::Ignored) => None,
+                Ok(Heard::GivenUp(why)) => {
+                    let kind = &delivery.event.event.kind;
+                    tracing::warn!(hook = delivery.hook, event = %delivery.event.id, kind, reason = why, "the hook gave an event up: it was not delivered");
+                    None
+                }
                 Err(failure) => self.after_failure(delivery, hook, object.revision, failure).await,
             },
             Err(error) => {

@@ -185,6 +185,7 @@ impl ZoneJob<'_> {
             name: self.name.to_owned(),
             zone: self.zone.clone(),
             idempotency_key: key.to_owned(),
+            learnt: Vec::new(),
             progress: None,
             cancelled: Arc::new(AtomicBool::new(false)),
         }

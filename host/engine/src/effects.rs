@@ -17,6 +17,25 @@ use crate::{
     worker::{Hold, Stopped},
 };
 
+/// Between lines about a task that takes long: every 15 s at first, so that nobody wonders, and every 5 minutes of one
+/// that takes its time.
+const BEAT_MS: i64 = 15_000;
+const BEATS_MS: i64 = 120_000;
+const LONG_BEAT_MS: i64 = 300_000;
+
+/// When a running task is looked at again, unless the watcher sees its end before, and what is said meanwhile.
+fn heartbeat(kind: &str, issued_ms: i64, now: i64) -> (i64, String) {
+    let waited = (now - issued_ms).max(0);
+    let beat = if waited < BEATS_MS { BEAT_MS } else { LONG_BEAT_MS };
+    let full = waited / beat * beat;
+    let next = if waited < BEATS_MS { full + beat } else { (full + beat).max(waited + BEAT_MS) };
+    let mut text = format!("the server is working on the {kind}");
+    if full > 0 {
+        text = format!("{text}, {} s so far", full / 1000);
+    }
+    (issued_ms + next, text)
+}
+
 /// Where resolving has led.
 pub(crate) enum Resolved {
     /// The claim was given back.
@@ -77,10 +96,11 @@ impl Engine {
                 let view = self.effector.task(effect, &run.service).await;
                 self.kill.reach("call:task:after").await;
                 match view {
+                    // The watcher wakes it earlier.
                     TaskView::Running => {
-                        // The watcher wakes it earlier.
-                        let due = self.clock.now_ms() + self.config.task_poll_longest_ms * 5;
-                        self.wait(run, due, "task", format!("the server is working on the {}", effect.kind)).await
+                        let (due, reason) =
+                            heartbeat(&effect.kind, effect.issued_ms.unwrap_or(effect.created_ms), self.clock.now_ms());
+                        self.wait(run, due, "task", reason).await
                     }
                     TaskView::Ended(result) => self.settle(run, effect, result).await,
                     TaskView::Lost { .. } => {
@@ -99,18 +119,9 @@ impl Engine {
         match execution {
             Execution::Done(result) => self.settle(run, effect, result).await,
             Execution::Task(task) => {
-                let mut commit = Commit::new(
-                    run.claim,
-                    now,
-                    Then::Wait {
-                        due_ms: now + self.config.task_poll_longest_ms * 5,
-                        topic: None,
-                        reason: Some(Reason {
-                            code: "task".into(),
-                            message: format!("the server is working on the {}", effect.kind),
-                        }),
-                    },
-                );
+                let (due_ms, message) = heartbeat(&effect.kind, now, now);
+                let reason = Some(Reason { code: "task".into(), message });
+                let mut commit = Commit::new(run.claim, now, Then::Wait { due_ms, topic: None, reason });
                 commit.effect = Some(EffectChange::Issued { task });
                 self.kill.reach("commit:issued:before").await;
                 self.write(run, commit).await?;
@@ -140,11 +151,10 @@ impl Engine {
                 let reason = Reason { code: "effect-stuck".into(), message: reason };
                 let mut commit = Commit::new(run.claim, now, Then::Keep);
                 commit.log.push(host_line("error", reason.message.clone()));
-                let manifest = self.runtime.manifest(&run.operation.plugin);
-                match manifest.as_ref().and_then(|m| m.operation(&run.operation.kind)) {
+                match self.kind_of(run) {
                     Some(kind) => {
                         let phase = kind.stuck_phase.clone();
-                        self.finish(run, kind, &mut commit, Status::NeedsAdmin, &phase, Some(reason));
+                        self.finish(run, &kind, &mut commit, Status::NeedsAdmin, &phase, Some(reason));
                     }
                     None => {
                         commit.then = Then::Finish {
@@ -197,8 +207,11 @@ impl Engine {
             self.clock.now_ms(),
             Then::Wait { due_ms, topic: None, reason: Some(reason.clone()) },
         );
-        if code == "in-doubt" {
-            self.note(run, &mut commit, "warn", &reason);
+        match code {
+            "in-doubt" => self.note(run, &mut commit, "warn", &reason),
+            // A short task is not worth a line.
+            "task" if reason.message.ends_with("so far") => self.note(run, &mut commit, "info", &reason),
+            _ => {}
         }
         self.kill.reach("commit:wait:before").await;
         self.write(run, commit).await?;
@@ -229,5 +242,25 @@ impl Engine {
         if run.operation.reason.as_ref() != Some(reason) {
             commit.log.push(host_line(level, reason.message.clone()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_task_is_told_of_every_15_seconds_for_two_minutes_then_every_five_minutes() {
+        let at = |waited: i64| heartbeat("shutdown", 1_000, 1_000 + waited);
+        assert_eq!(at(0), (16_000, "the server is working on the shutdown".into()));
+        assert_eq!(at(15_200), (31_000, "the server is working on the shutdown, 15 s so far".into()));
+        assert_eq!(at(119_999).0, 121_000);
+        assert_eq!(at(120_000).0, 301_000);
+        assert_eq!(at(300_500), (601_000, "the server is working on the shutdown, 300 s so far".into()));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_does_no_harm() {
+        assert_eq!(heartbeat("shutdown", 1_000, -5_000).0, 16_000);
     }
 }

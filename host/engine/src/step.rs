@@ -5,7 +5,10 @@ use wharf_model::{
     operation::{LogBody, Reason, Status, StepResult},
     service::Phase,
 };
-use wharf_plugins::report::{Action, CallError, Failure, How, Outcome, Reached, StepReport};
+use wharf_plugins::{
+    plugin_topic,
+    report::{Action, CallError, Failure, How, Outcome, Reached, StepReport},
+};
 use wharf_store::{Commit, Committed, EffectChange, Run, Then};
 
 use crate::{
@@ -42,7 +45,8 @@ impl Engine {
                     "no version of plugin `{}` that knows the operation `{}` is installed and enabled",
                     run.operation.plugin, run.operation.kind
                 );
-                let error = CallError { cause: wharf_plugins::report::Cause::NotInstalled, text, log: Vec::new() };
+                let cause = wharf_plugins::report::Cause::NotInstalled;
+                let error = CallError { cause, version: None, text, log: Vec::new() };
                 return self.commit_call_error(&run, None, error).await;
             };
             self.kill.reach("step:before").await;
@@ -53,7 +57,11 @@ impl Engine {
                     self.commit_call_error(&run, Some(&kind), error).await?;
                     false
                 }
-                Ok(report) => self.commit_step(&run, &kind, report).await?,
+                Ok(report) => {
+                    // Swapped since it was looked up: what was called decides what its states mean.
+                    let kind = self.kind_in(&run, &report.version).unwrap_or(kind);
+                    self.commit_step(&run, &kind, report).await?
+                }
             };
             if !go_on {
                 return Ok(());
@@ -63,8 +71,14 @@ impl Engine {
         }
     }
 
-    fn kind_of(&self, run: &Run) -> Option<OperationKind> {
-        self.runtime.manifest(&run.operation.plugin)?.operation(&run.operation.kind).cloned()
+    /// The operation as the version knows it that a step of it would run on now.
+    pub(crate) fn kind_of(&self, run: &Run) -> Option<OperationKind> {
+        let manifest = self.runtime.manifest_for_state(&run.operation.plugin, run.operation.state_version)?;
+        manifest.operation(&run.operation.kind).cloned()
+    }
+
+    fn kind_in(&self, run: &Run, version: &semver::Version) -> Option<OperationKind> {
+        self.runtime.manifest_of(&run.operation.plugin, version)?.operation(&run.operation.kind).cloned()
     }
 
     /// Commits what a step answered. `true` = the claim is still held.
@@ -152,7 +166,8 @@ impl Engine {
             .retry_after_ms
             .map_or_else(|| self.backoff_ms(attempt), |ms| i64::from(ms).clamp(SHORTEST_WAIT_MS, LONGEST_WAIT_MS));
         commit.attempt = Some(attempt);
-        commit.then = Then::Wait { due_ms: commit.now + pause, topic: None, reason: Some(reason) };
+        let topic = (failure.action == Action::ReportBug).then(|| plugin_topic(&run.operation.plugin));
+        commit.then = Then::Wait { due_ms: commit.now + pause, topic, reason: Some(reason) };
         self.kill.reach("commit:failure:before").await;
         self.write(run, commit).await?;
         self.kill.reach("commit:failure:after").await;
@@ -168,14 +183,13 @@ impl Engine {
         let now = self.clock.now_ms();
         let attempt = run.operation.attempt + 1;
         let reason = Reason { code: format!("plugin-{}", error.cause.as_str()), message: error.text };
-        let mut commit = Commit::new(
-            run.claim,
-            now,
-            Then::Wait { due_ms: now + self.backoff_ms(attempt), topic: None, reason: Some(reason.clone()) },
-        );
+        let topic = Some(plugin_topic(&run.operation.plugin));
+        let then = Then::Wait { due_ms: now + self.backoff_ms(attempt), topic, reason: Some(reason.clone()) };
+        let mut commit = Commit::new(run.claim, now, then);
         commit.log = lines(&error.log);
         if let Some(kind) = kind {
-            self.log_pause(run, kind, "", &reason, &mut commit, true);
+            let version = error.version.map(|v| v.to_string()).unwrap_or_default();
+            self.log_pause(run, kind, &version, &reason, &mut commit, true);
         } else {
             commit.log.push(host_line("error", reason.message));
         }

@@ -190,6 +190,9 @@ pub struct Panel {
     pub plugin: String,
     /// Names of the plans that it may sell. Everything else does not exist for it.
     pub plans: Vec<String>,
+    /// Settings of the adapter, by its manifest's schema.
+    #[serde(default)]
+    pub settings: serde_json::Value,
     #[serde(default)]
     pub off: bool,
 }

@@ -135,15 +135,17 @@ impl Runtime {
         match result {
             Ok(answer) => Ok(Done { answer, call: data.call, took }),
             Err((cause, why)) => {
-                let text = format!("`{id}` {} failed in `{export}`: {why}{}", loaded.row.version, last_words(&data));
-                Err(CallError { cause, text: text::cut(&text, text::MESSAGE), log: data.call.log.lines })
+                let version = loaded.row.version.clone();
+                let text = format!("`{id}` {version} failed in `{export}`: {why}{}", last_words(&data));
+                let text = text::cut(&text, text::MESSAGE);
+                Err(CallError { cause, version: Some(version), text, log: data.call.log.lines })
             }
         }
     }
 }
 
 pub(crate) fn host_error(text: String) -> CallError {
-    CallError { cause: Cause::Host, text, log: Vec::new() }
+    CallError { cause: Cause::Host, version: None, text, log: Vec::new() }
 }
 
 /// Sets every limit that a store itself enforces.

@@ -29,6 +29,8 @@ use crate::{
     text,
 };
 
+/// How long an artefact that nothing needs is kept.
+const UNUSED_KEPT: Duration = Duration::from_secs(86_400);
 /// Threads of the child: more would take more memory at once than they save time.
 const THREADS: usize = 4;
 /// Of what the child says before it dies, this much is kept.
@@ -89,7 +91,9 @@ impl Cache {
     }
 
     /// Removes what no installed component has any use for: of other components, of other versions of the engine, and
-    /// what a kill left half done. What is mapped stays mapped.
+    /// what a kill left half done. Not before a day has passed since it was written: the next start after an
+    /// upgrade that is taken back, and another host on the same folder, may have use for it. What is mapped stays
+    /// mapped.
     pub(crate) fn tidy(&self, digests: &std::collections::BTreeSet<String>) {
         let Ok(entries) = fs::read_dir(&self.dir) else { return };
         for entry in entries.flatten() {
@@ -97,7 +101,10 @@ impl Cache {
             let wanted = name
                 .strip_suffix(&format!("-{}.cwasm", self.compatibility))
                 .is_some_and(|digest| digests.contains(digest));
-            if !wanted && entry.file_type().is_ok_and(|t| t.is_file()) {
+            let old = |meta: fs::Metadata| {
+                meta.is_file() && meta.modified().is_ok_and(|at| at.elapsed().is_ok_and(|age| age > UNUSED_KEPT))
+            };
+            if !wanted && entry.metadata().is_ok_and(old) {
                 let _ = fs::remove_file(entry.path());
             }
         }
@@ -340,9 +347,12 @@ mod tests {
         assert!(cache.get("abc").is_some());
         fs::set_permissions(&path, Permissions::from_mode(0o622)).unwrap();
         assert!(cache.get("abc").is_none());
-        fs::write(cache.path("gone"), b"x").unwrap();
+        for (name, age) in [("gone", UNUSED_KEPT * 2), ("fresh", UNUSED_KEPT / 2), ("abc", UNUSED_KEPT * 2)] {
+            let file = fs::File::create(cache.path(name)).unwrap();
+            file.set_modified(std::time::SystemTime::now() - age).unwrap();
+        }
         cache.tidy(&["abc".to_owned()].into());
-        assert!(path.exists() && !cache.path("gone").exists());
+        assert!(path.exists() && cache.path("fresh").exists() && !cache.path("gone").exists());
     }
 
     #[test]

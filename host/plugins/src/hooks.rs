@@ -4,13 +4,21 @@
 //! second header.
 
 use wasmtime::component::Resource;
-use wharf_capabilities::call::{Bound, DeliveryHandle, HookBinding, QuestionHandle};
+use wharf_capabilities::{
+    call::{Bound, DeliveryHandle, HookBinding, QuestionHandle},
+    hook::open_settings,
+};
+use wharf_model::manifest::Manifest;
 
 use crate::{
-    bindings::{asked::exports::wharf::hook::asked, panel::exports::wharf::panel::adapter},
+    bindings::{
+        asked::exports::wharf::hook::asked, hook::exports::wharf::hook::told, panel::exports::wharf::panel::adapter,
+    },
     call::{Done, Job},
     registry::Exports,
-    report::{CallError, CallReport, Cause, Failure, PanelAnswer, PanelCommand, PanelResult, Verdict},
+    report::{
+        CallError, CallReport, Cause, Failure, Heard, PanelAnswer, PanelCommand, PanelHook, PanelResult, Verdict,
+    },
     runtime::Runtime,
     step::{bad_answer, failure},
     text,
@@ -29,9 +37,13 @@ impl Runtime {
     ///
     /// # Errors
     /// The plugin gave no answer.
-    pub async fn tell(&self, plugin: &str, binding: HookBinding) -> Result<CallReport<Result<(), Failure>>, CallError> {
+    pub async fn tell(
+        &self,
+        plugin: &str,
+        binding: HookBinding,
+    ) -> Result<CallReport<Result<Heard, Failure>>, CallError> {
         let callee = self.current(plugin).await?;
-        let job: Job<Result<(), Failure>> = Box::new(|store, instance, exports| {
+        let job: Job<Result<Heard, Failure>> = Box::new(|store, instance, exports| {
             Box::pin(async move {
                 let Exports::LifecycleHook(main, _) = exports else {
                     wasmtime::bail!("it is not a lifecycle hook: name one in the hook's `plugin`");
@@ -40,7 +52,7 @@ impl Runtime {
                 let handle = store.data_mut().call.table.push(DeliveryHandle)?;
                 let handle = Resource::new_borrow(handle.rep());
                 let told = plugin.wharf_hook_told().call_tell(&mut *store, handle).await?;
-                Ok(told.map_err(failure))
+                Ok(told.map(heard).map_err(failure))
             })
         });
         let done = self.call(&callee, Bound::Hook(Box::new(binding)), "tell", job).await?;
@@ -84,12 +96,10 @@ impl Runtime {
     pub async fn translate(
         &self,
         plugin: &str,
-        verb: &str,
-        content_type: &str,
-        body: &str,
+        of: &PanelHook,
     ) -> Result<CallReport<Result<PanelCommand, Failure>>, CallError> {
         let callee = self.current(plugin).await?;
-        let of = posted(verb, content_type, body);
+        let of = posted(of, &callee.loaded.row.manifest);
         let job: Job<Result<PanelCommand, Failure>> = Box::new(move |store, instance, exports| {
             Box::pin(async move {
                 let Exports::PanelAdapter(main) = exports else {
@@ -107,17 +117,10 @@ impl Runtime {
     /// What the panel's module gets back.
     ///
     /// # Errors
-    /// The plugin gave no answer, or one that is no HTTP body of at most 1 MiB.
-    pub async fn present(
-        &self,
-        plugin: &str,
-        verb: &str,
-        content_type: &str,
-        body: &str,
-        what: PanelResult,
-    ) -> Result<PanelAnswer, CallError> {
+    /// The plugin gave no answer, or one that is no HTTP answer with a body of at most 1 MiB.
+    pub async fn present(&self, plugin: &str, of: &PanelHook, what: PanelResult) -> Result<PanelAnswer, CallError> {
         let callee = self.current(plugin).await?;
-        let of = posted(verb, content_type, body);
+        let of = posted(of, &callee.loaded.row.manifest);
         let what = adapter::ResultOf {
             accepted: what.accepted,
             operation: what.operation,
@@ -141,6 +144,7 @@ impl Runtime {
         let answer = done.answer;
         let refuse = |problem: &str| CallError {
             cause: Cause::Limit,
+            version: Some(callee.loaded.row.version.clone()),
             text: format!("`{plugin}` failed in `present`: {problem}"),
             log,
         };
@@ -152,12 +156,32 @@ impl Runtime {
         {
             return Err(refuse("its content type is empty, too long or holds characters that no header may hold"));
         }
-        Ok(PanelAnswer { content_type: answer.content_type, body: answer.body })
+        if let Some(status) = answer.status.filter(|s| !(200..=599).contains(s)) {
+            return Err(refuse(&format!("{status} is no HTTP status of 200 to 599")));
+        }
+        Ok(PanelAnswer { status: answer.status, content_type: answer.content_type, body: answer.body })
     }
 }
 
-fn posted(verb: &str, content_type: &str, body: &str) -> adapter::Hook {
-    adapter::Hook { verb: verb.to_owned(), content_type: content_type.to_owned(), body: body.to_owned() }
+fn posted(of: &PanelHook, manifest: &Manifest) -> adapter::Hook {
+    adapter::Hook {
+        panel: of.panel.clone(),
+        verb: of.verb.clone(),
+        query: of.query.clone(),
+        headers: of.headers.clone(),
+        content_type: of.content_type.clone(),
+        body: of.body.clone(),
+        settings: open_settings(manifest, &of.settings).to_string(),
+        ext: Vec::new(),
+    }
+}
+
+fn heard(of: told::Heard) -> Heard {
+    match of {
+        told::Heard::Delivered => Heard::Delivered,
+        told::Heard::Ignored => Heard::Ignored,
+        told::Heard::GivenUp(why) => Heard::GivenUp(text::cut(&why, text::MESSAGE)),
+    }
 }
 
 pub(crate) fn report<T>(mut done: Done<T>, version: semver::Version) -> CallReport<T> {

@@ -140,7 +140,7 @@ impl Runtime {
                 from
             }
         };
-        self.publish().await?;
+        self.publish(&id).await?;
         tracing::info!(plugin = %id, version = %manifest.version, digest = %found.digest, actor, "a plugin was installed");
         Ok(Installed {
             id,
@@ -194,7 +194,7 @@ impl Runtime {
         };
         let now = self.lender.clock.now_ms();
         let rollout = self.lender.books.set_plugin_enabled(id, enabled, audit, now).await?;
-        self.publish().await?;
+        self.publish(id).await?;
         Ok(rollout)
     }
 
@@ -217,13 +217,16 @@ impl Runtime {
             body: json!({"from": rollout.current, "to": version}),
         };
         let moved = self.lender.books.roll_out(id, version, audit, self.lender.clock.now_ms()).await?;
-        self.publish().await?;
+        self.publish(id).await?;
         tracing::info!(plugin = id, from = %rollout.current, to = %version, actor, action, "a plugin was moved");
         Ok(moved)
     }
 
-    async fn publish(&self) -> Result<(), InstallError> {
-        self.rebuild(None).await.map(|_| ()).map_err(ours)
+    async fn publish(&self, id: &str) -> Result<(), InstallError> {
+        self.rebuild(None).await.map_err(ours)?;
+        // A hint: whoever misses it tries again when its pause is over.
+        let _ = self.lender.books.wake_topic(&plugin_topic(id), self.lender.clock.now_ms()).await;
+        Ok(())
     }
 
     async fn rollout(&self, id: &str) -> Result<Option<Rollout>, StoreError> {
@@ -251,6 +254,11 @@ impl Runtime {
         }
         Ok(again)
     }
+}
+
+/// What operations wait for that a plugin could not carry on: it was moved to another version, or switched on.
+pub fn plugin_topic(id: &str) -> String {
+    format!("plugin:{id}")
 }
 
 fn no_such(id: &str, version: &str) -> InstallError {

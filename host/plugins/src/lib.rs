@@ -34,6 +34,6 @@ pub use config::{CompileLimits, Compiler, RuntimeConfig};
 pub use contract::Name;
 pub use error::{InstallError, RuntimeError};
 pub use inspect::{Inspection, Shape};
-pub use install::{GrantRequest, Installed};
+pub use install::{GrantRequest, Installed, plugin_topic};
 pub use registry::{PluginInfo, VersionInfo};
 pub use runtime::Runtime;

@@ -70,6 +70,8 @@ pub struct StepReport {
 #[error("{text}")]
 pub struct CallError {
     pub cause: Cause,
+    /// What was called, if it came to that.
+    pub version: Option<Version>,
     pub text: String,
     /// What the plugin had logged before.
     pub log: Vec<LogLine>,
@@ -155,9 +157,35 @@ pub struct PanelResult {
     pub ext: Vec<(String, String)>,
 }
 
+/// What a hook says of an event that needs no further attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Heard {
+    Delivered,
+    /// Not of interest to it: nothing was sent.
+    Ignored,
+    /// Not delivered: why.
+    GivenUp(String),
+}
+
+/// What a panel posted, already authenticated.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PanelHook {
+    pub panel: String,
+    pub verb: String,
+    pub query: String,
+    /// Names in lower case; without those that authenticate.
+    pub headers: Vec<(String, String)>,
+    pub content_type: String,
+    pub body: String,
+    /// Settings of the panel, as the admin saved them.
+    pub settings: serde_json::Value,
+}
+
 /// What the panel's module gets back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PanelAnswer {
+    /// 200 to 599; none = the host's own.
+    pub status: Option<u16>,
     pub content_type: String,
     pub body: String,
 }

@@ -267,7 +267,10 @@ mod tests {
 
     fn reached(states: &[&str]) -> protocol::Outcome {
         protocol::Outcome::Reached(
-            states.iter().map(|s| protocol::Reached { state: (*s).into(), how: protocol::How::Done }).collect(),
+            states
+                .iter()
+                .map(|s| protocol::Reached { state: (*s).into(), how: protocol::How::Done, ext: Vec::new() })
+                .collect(),
         )
     }
 
@@ -306,6 +309,7 @@ mod tests {
             protocol::Outcome::Reached(vec![protocol::Reached {
                 state: "b".into(),
                 how: protocol::How::ByEffect(id.into()),
+                ext: Vec::new(),
             }])
         };
         assert!(checks().outcome(by("2.3"), false, &None).is_ok());
@@ -316,7 +320,12 @@ mod tests {
 
     #[test]
     fn a_wait_of_seven_weeks_that_was_minus_one_becomes_an_hour() {
-        let wait = protocol::Wait { after_ms: u32::MAX, topic: Some(String::new()), reason: "x".repeat(5000) };
+        let wait = protocol::Wait {
+            after_ms: u32::MAX,
+            topic: Some(String::new()),
+            reason: "x".repeat(5000),
+            ext: Vec::new(),
+        };
         let Ok(Outcome::Waiting { after_ms, topic, reason }) =
             checks().outcome(protocol::Outcome::Waiting(wait), false, &None)
         else {

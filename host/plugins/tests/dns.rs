@@ -63,6 +63,7 @@ async fn session(lab: &Lab, plugin: &str) -> Result<DnsSession, wharf_plugins::r
             off: false,
         },
         idempotency_key: "k".into(),
+        learnt: Vec::new(),
         progress: None,
         cancelled: Arc::default(),
     };

@@ -7,7 +7,7 @@ use common::{Lab, binding, hook, hook_manifest, provisioner, provisioner_manifes
 use semver::Version;
 use wharf_plugins::{
     GrantRequest,
-    report::{Action, Cause, How, Outcome},
+    report::{Action, Cause, Heard, How, Outcome},
 };
 
 const WAIT: &str = "(i32.const 1024)";
@@ -102,7 +102,7 @@ async fn a_hook_is_told_and_one_without_the_export_is_not_asked() {
         &hook_manifest("teller", &["wharf:hook/events"]),
     );
     lab.install(component).await;
-    assert_eq!(lab.runtime.tell("teller", binding()).await.unwrap().answer, Ok(()));
+    assert_eq!(lab.runtime.tell("teller", binding()).await.unwrap().answer, Ok(Heard::Delivered));
     assert!(lab.runtime.ask("teller", binding()).await.unwrap().answer.is_none());
     // A hook is no provisioner, whoever says so.
     let mut mistaken = run(1);

@@ -9,6 +9,7 @@ use common::{ANSWER, Lab, adapter, good, manifest, signed};
 use semver::Version;
 use serde_json::json;
 use wharf_model::object::{Grant, ObjectKind};
+use wharf_plugins::report::PanelHook;
 use wharf_plugins::{GrantRequest, Runtime, RuntimeConfig, report::Cause};
 
 #[tokio::test]
@@ -89,9 +90,9 @@ async fn a_restart_finds_everything_in_the_books_and_compiles_nothing() {
     // A compiler that does not exist: the artefacts are there.
     config.compiler = wharf_plugins::Compiler::Child("/nowhere".into());
     let again = Runtime::open(config, lab.lender.clone()).await.unwrap();
-    assert_eq!(again.translate("good", "v", "t", "b").await.unwrap().version, Version::new(2, 0, 0));
+    assert_eq!(again.translate("good", &PanelHook::default()).await.unwrap().version, Version::new(2, 0, 0));
     again.rollback("good", "tester").await.unwrap();
-    assert_eq!(again.translate("good", "v", "t", "b").await.unwrap().version, Version::new(1, 0, 0));
+    assert_eq!(again.translate("good", &PanelHook::default()).await.unwrap().version, Version::new(1, 0, 0));
 }
 
 #[tokio::test]
@@ -104,7 +105,7 @@ async fn a_version_that_no_longer_loads_hurts_only_itself() {
     config.compiler = wharf_plugins::Compiler::Child("/nowhere".into());
     // No artefact and no compiler: the host opens, and says at each call why.
     let again = Runtime::open(config, lab.lender.clone()).await.unwrap();
-    let error = again.translate("good", "v", "t", "b").await.unwrap_err();
+    let error = again.translate("good", &PanelHook::default()).await.unwrap_err();
     assert_eq!(error.cause, Cause::NotInstalled);
     assert!(error.text.contains("/nowhere"), "{}", error.text);
     assert!(again.plugins()[0].versions[0].problem.is_some());

@@ -51,6 +51,17 @@ pub enum Fault {
 /// included.
 pub type FaultHook = Box<dyn Fn(&'static str, u64) -> Fault + Send + Sync>;
 
+/// A guarantee that is taken out of the model on purpose: a suite that stays green with one of these tests nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mutant {
+    #[default]
+    None,
+    /// A claim that was lost may write as if it still held.
+    NoFence,
+    /// A service may have several live operations.
+    NoServiceLock,
+}
+
 /// The books in memory.
 #[derive(Default)]
 pub struct MemoryStore {
@@ -69,6 +80,13 @@ impl MemoryStore {
     /// Empty books.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Empty books that lack a guarantee.
+    pub fn mutant(mutant: Mutant) -> Self {
+        let store = Self::default();
+        store.read().mutant = mutant;
+        store
     }
 
     /// From now on `hook` is asked before each writing call (`accept`, `claim`, `commit`, `renew`, …). Replaces the one
@@ -110,6 +128,7 @@ impl MemoryStore {
 /// All maps. Methods of it are in the module of the trait that they serve.
 #[derive(Default)]
 struct State {
+    mutant: Mutant,
     objects: BTreeMap<(ObjectKind, String), Object>,
     secrets: BTreeMap<(String, String), Vec<u8>>,
     kv: BTreeMap<(String, String), Vec<u8>>,

@@ -39,8 +39,9 @@ impl Provider for PowerDns {
 
     fn test_connection(call: &Call, zone: Option<Name>, try_write: bool) -> Vec<Check> {
         let nonce: String = entropy::fresh(6).iter().map(|b| format!("{b:02x}")).collect();
-        with_api(call, |api| Ok(work::test(api, zone.as_deref(), try_write, &nonce)))
-            .unwrap_or_else(|problem| vec![Check { step: "reach".into(), ok: false, detail: problem.message }])
+        with_api(call, |api| Ok(work::test(api, zone.as_deref(), try_write, &nonce))).unwrap_or_else(|problem| {
+            vec![Check { step: "reach".into(), ok: false, detail: problem.message, ext: Vec::new() }]
+        })
     }
 
     fn list_zones(call: &Call) -> Result<Vec<ZoneRef>, Problem> {

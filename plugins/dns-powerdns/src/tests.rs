@@ -138,7 +138,16 @@ fn zone() -> ZoneRef {
 }
 
 fn change(id: u32, name: &str, rtype: &str, edit: Edit) -> Change {
-    Change { id, name: name.into(), rtype: rtype.into(), ttl: Some(300), edit, expect: None, owner: None }
+    Change {
+        id,
+        name: name.into(),
+        rtype: rtype.into(),
+        ttl: Some(300),
+        edit,
+        expect: None,
+        owner: None,
+        ext: Vec::new(),
+    }
 }
 
 fn add(values: &[&str]) -> Edit {

@@ -47,7 +47,7 @@ pub fn read<T: Transport>(api: &mut Api<T>, zone: &ZoneRef, what: &Selector) -> 
         }
     };
     let rrsets = sets.iter().filter_map(visible).collect();
-    Ok(Snapshot { rrsets, complete: true, version: None, calls: api.calls })
+    Ok(Snapshot { rrsets, complete: true, version: None, calls: api.calls, ext: Vec::new() })
 }
 
 /// What stands under these names, disabled values included. A filtered read of the zone hides those, and a REPLACE
@@ -89,7 +89,7 @@ pub fn apply<T: Transport>(
     wanted.dedup();
     let sets = if wanted.is_empty() { Vec::new() } else { present(api, zone, &wanted)? };
     let plan = plan(&zone.name, &sets, batch);
-    let report = |outcomes, calls| Report { outcomes, version: None, calls };
+    let report = |outcomes, calls| Report { outcomes, version: None, calls, ext: Vec::new() };
     if plan.patches(false).is_empty() {
         return Ok(report(plan.done(), api.calls));
     }
@@ -107,7 +107,7 @@ pub fn apply<T: Transport>(
 pub fn test<T: Transport>(api: &mut Api<T>, zone: Option<&str>, try_write: bool, nonce: &str) -> Vec<Check> {
     let mut checks = Vec::new();
     let mut say = |step: &str, ok: bool, detail: String| {
-        checks.push(Check { step: step.into(), ok, detail });
+        checks.push(Check { step: step.into(), ok, detail, ext: Vec::new() });
         ok
     };
     match api.version() {
@@ -161,6 +161,7 @@ pub fn test<T: Transport>(api: &mut Api<T>, zone: Option<&str>, try_write: bool,
             edit,
             expect: None,
             owner: None,
+            ext: Vec::new(),
         };
         let mut write = |edit: Edit| match apply(api, &zone, &[trial(1, edit)], || false) {
             Err(problem) => Err(problem.message),

@@ -76,40 +76,37 @@ fn request(url: &str, event: &Event, source: &str, now_ms: u64) -> Request {
 }
 
 /// What an attempt that was not delivered leads to: the next one, or the end.
-fn again(attempt: u32, why: &str) -> Failure {
+fn again(attempt: u32, why: &str) -> Result<Heard, Failure> {
     let tried = usize::try_from(attempt.max(1)).unwrap_or(usize::MAX);
     match WAITS.get(tried - 1) {
-        Some(wait) => Failure::retry("not-delivered", format!("Attempt {attempt} failed: {why}")).after_ms(*wait),
-        None => {
-            Failure::fix_input("given-up", format!("Given up after {attempt} attempts. The last one failed: {why}"))
-        }
+        Some(wait) => Err(Failure::retry("not-delivered", format!("Attempt {attempt} failed: {why}")).after_ms(*wait)),
+        None => Ok(Heard::GivenUp(format!("Given up after {attempt} attempts. The last one failed: {why}"))),
     }
 }
 
 /// What an answer means.
-fn judge(attempt: u32, response: &Response) -> Result<(), Failure> {
+fn judge(attempt: u32, response: &Response) -> Result<Heard, Failure> {
     match response.status {
-        200..=299 => Ok(()),
+        200..=299 => Ok(Heard::Delivered),
         410 => Err(Failure::fix_config(
             "gone",
             "The receiver answered 410: it wants no more events. Enter another address, or remove this hook.",
         )),
-        300..=399 => Err(again(
+        300..=399 => again(
             attempt,
             &format!(
                 "the receiver answered with a redirect ({}), and those are not followed: enter the address that it points to.",
                 response.status
             ),
-        )),
-        429 | 503 => {
-            let mut failure = again(attempt, &format!("the receiver answered {}.", response.status));
+        ),
+        429 | 503 => again(attempt, &format!("the receiver answered {}.", response.status)).map_err(|mut failure| {
             // A receiver may ask for more patience than the table has, within a day.
             if let (Some(wait), Some(asked)) = (failure.retry_after_ms, response.retry_after_ms()) {
                 failure.retry_after_ms = Some(wait.max(asked.min(86_400_000)));
             }
-            Err(failure)
-        }
-        status => Err(again(attempt, &format!("the receiver answered {status}: {}", response.excerpt(200)))),
+            failure
+        }),
+        status => again(attempt, &format!("the receiver answered {status}: {}", response.excerpt(200))),
     }
 }
 
@@ -121,19 +118,19 @@ fn deliver<T: Transport>(
     event: &Event,
     attempt: u32,
     now_ms: u64,
-) -> Result<(), Failure> {
+) -> Result<Heard, Failure> {
     match transport.send(&request(url, event, source, now_ms)) {
         Ok(response) => judge(attempt, &response),
         // A repetition carries the same id: that the receiver may have got it makes no difference.
         Err(failure) if http::Trouble::of(&failure.code) == http::Trouble::Passing || failure.code == "too-large" => {
-            Err(again(attempt, &failure.message))
+            again(attempt, &failure.message)
         }
         Err(failure) => Err(Failure::from_http(failure, false)),
     }
 }
 
 impl Told for Webhook {
-    fn tell(of: &Delivery) -> Result<(), Failure> {
+    fn tell(of: &Delivery) -> Result<Heard, Failure> {
         let event = of.event();
         let settings: serde_json::Value = serde_json::from_str(&of.settings())
             .map_err(|e| Failure::report_bug("settings", format!("The settings are not JSON: {e}.")))?;
@@ -144,7 +141,7 @@ impl Told for Webhook {
             .map(|list| list.iter().filter_map(|v| v.as_str().map(str::to_owned)).collect())
             .unwrap_or_default();
         if !wanted(&events, &event.kind) {
-            return Ok(());
+            return Ok(Heard::Ignored);
         }
         let url = text("url")
             .ok_or_else(|| Failure::fix_config("url", "The setting `url` is missing: enter where events go."))?;
@@ -176,10 +173,11 @@ mod tests {
             at_ms: 1_795_238_052_007,
             generation: 3,
             data: r#"{"phase":"active"}"#.into(),
+            ext: Vec::new(),
         }
     }
 
-    fn attempt(n: u32, answer: Result<Response, http::Failure>) -> (Result<(), Failure>, Request) {
+    fn attempt(n: u32, answer: Result<Response, http::Failure>) -> (Result<Heard, Failure>, Request) {
         let mut fake = Fake(Some(answer), Vec::new());
         let result = deliver(&mut fake, "https://r.test/in", "wharf", &event(), n, 1_795_238_100_999);
         (result, fake.1.remove(0))
@@ -192,7 +190,7 @@ mod tests {
     #[test]
     fn the_signature_covers_id_timestamp_and_the_very_body_that_is_sent() {
         let (result, request) = attempt(1, status(204));
-        assert_eq!(result, Ok(()));
+        assert_eq!(result, Ok(Heard::Delivered));
         let Body::Text(content_type, body) = &request.body else { panic!("no body") };
         assert!(content_type.starts_with("application/cloudevents+json"));
         let signature = request.signature.unwrap();
@@ -229,8 +227,8 @@ mod tests {
     fn attempts_follow_the_table_and_the_tenth_is_the_last() {
         let waits: Vec<_> = (1..=9).map(|n| attempt(n, status(500)).0.unwrap_err().retry_after_ms.unwrap()).collect();
         assert_eq!(waits, WAITS);
-        let last = attempt(10, status(500)).0.unwrap_err();
-        assert_eq!((last.action, last.code.as_str()), (Action::FixInput, "given-up"));
+        let Ok(Heard::GivenUp(why)) = attempt(10, status(500)).0 else { panic!("not given up") };
+        assert!(why.contains("10 attempts") && why.contains("500"), "{why}");
     }
 
     #[test]

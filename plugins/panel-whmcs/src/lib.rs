@@ -191,19 +191,22 @@ fn translate(hook: &Hook) -> Result<Command, Failure> {
     })
 }
 
-/// `success`, or a sentence that a customer may read: WHMCS shows what a module returns to clients too.
+/// `success`, or why not. What these six functions of a module return is shown to admins only (module command, queue,
+/// activity log), so the admin's text goes first: it names the field and the remedy.
 fn present(what: &ResultOf) -> Answer {
+    let words = [&what.admin_message, &what.customer_message]
+        .map(|text| text.split_whitespace().collect::<Vec<_>>().join(" "))
+        .into_iter()
+        .find(|text| !text.is_empty());
     let body = if what.accepted {
         "success".to_owned()
-    } else if what.customer_message.trim().is_empty() {
-        // Never an empty text: WHMCS would take the call for undecided.
-        "This could not be done. Please contact support.".to_owned()
     } else {
-        what.customer_message.split_whitespace().collect::<Vec<_>>().join(" ")
+        // Never an empty text: WHMCS would take the call for undecided.
+        words.unwrap_or_else(|| "This could not be done, and no reason was given: look into the host's log.".to_owned())
     };
     // A refusal must not read as the word that means done.
     let body = if !what.accepted && body.eq_ignore_ascii_case("success") { format!("Error: {body}") } else { body };
-    Answer { content_type: "text/plain; charset=utf-8".into(), body }
+    Answer { status: None, content_type: "text/plain; charset=utf-8".into(), body, ext: Vec::new() }
 }
 
 impl Adapter for Whmcs {
@@ -235,8 +238,21 @@ mod tests {
         })
     }
 
+    fn posted(verb: &str, content_type: &str, body: &str) -> Hook {
+        Hook {
+            panel: "shop".into(),
+            verb: verb.into(),
+            query: String::new(),
+            headers: Vec::new(),
+            content_type: content_type.into(),
+            body: body.into(),
+            settings: "{}".into(),
+            ext: Vec::new(),
+        }
+    }
+
     fn hook(verb: &str, body: &Value) -> Hook {
-        Hook { verb: verb.into(), content_type: "application/json".into(), body: body.to_string() }
+        posted(verb, "application/json", &body.to_string())
     }
 
     #[test]
@@ -271,8 +287,8 @@ mod tests {
         let body = "serviceid=42&addonId=0&userid=7&pid=3&domain=vm1.example.com&configoption1=vps-small\
             &configoptions[CPU]=2%7C2+cores&configoptions[R%7CMemory]=4096&configoptions[IPv6]=0\
             &clientsdetails[firstname]=Ada&clientsdetails[lastname]=Lovelace&clientsdetails[email]=ada%40example.com";
-        let content_type = "application/x-www-form-urlencoded; charset=UTF-8".into();
-        let mut form = translate(&Hook { verb: "create".into(), content_type, body: body.into() }).unwrap();
+        let content_type = "application/x-www-form-urlencoded; charset=UTF-8";
+        let mut form = translate(&posted("create", content_type, body)).unwrap();
         let mut json = translate(&hook("create", &order())).unwrap();
         form.options.sort();
         json.options.sort();
@@ -335,35 +351,33 @@ mod tests {
             assert_eq!((failure.action, failure.code.as_str()), (Action::FixInput, key), "{}", failure.message);
             assert!(failure.message.contains(key));
         }
-        let raw = |content_type: &str, body: &str| {
-            translate(&Hook { verb: "create".into(), content_type: content_type.into(), body: body.into() })
-                .unwrap_err()
-                .code
-        };
+        let raw = |content_type: &str, body: &str| translate(&posted("create", content_type, body)).unwrap_err().code;
         assert_eq!(raw("application/json", "{"), "body");
         assert_eq!(raw("application/json", "[1]"), "body");
         assert_eq!(raw("text/xml", "<a/>"), "content-type");
     }
 
-    fn result(accepted: bool, customer: &str) -> ResultOf {
+    fn result(accepted: bool, admin: &str, customer: &str) -> ResultOf {
         ResultOf {
             accepted,
             operation: None,
             phase: String::new(),
             code: String::new(),
             customer_message: customer.into(),
-            admin_message: "Node pve1 refused the token.".into(),
+            admin_message: admin.into(),
             ext: Vec::new(),
         }
     }
 
     #[test]
-    fn the_answer_is_success_or_words_for_a_customer() {
-        assert_eq!(present(&result(true, "")).body, "success");
-        assert_eq!(present(&result(false, "No room\nleft.")).body, "No room left.");
+    fn the_answer_is_success_or_the_reason_in_one_line() {
+        assert_eq!(present(&result(true, "", "")).body, "success");
+        let field = "options.CPU Coers: no such option\nremove it";
+        assert_eq!(present(&result(false, field, "Sorry.")).body, "options.CPU Coers: no such option remove it");
+        assert_eq!(present(&result(false, " ", "Sorry.")).body, "Sorry.");
         for odd in ["", "success"] {
-            let body = present(&result(false, odd)).body;
-            assert!(body != "success" && !body.is_empty() && !body.contains("pve1"), "{body}");
+            let body = present(&result(false, odd, "")).body;
+            assert!(body != "success" && !body.is_empty(), "{body}");
         }
     }
 }

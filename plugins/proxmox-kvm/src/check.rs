@@ -27,7 +27,7 @@ pub fn templates<S: Server + ?Sized>(server: &S, image: &str) -> Result<Vec<Temp
 }
 
 fn finding(field: &str, fatal: bool, message: impl Into<String>, remedy: impl Into<String>) -> Finding {
-    Finding { field: field.into(), message: message.into(), remedy: remedy.into(), fatal }
+    Finding { field: field.into(), message: message.into(), remedy: remedy.into(), fatal, ext: Vec::new() }
 }
 
 /// Everything that is wrong with a plan on this server.

@@ -49,7 +49,7 @@ impl Turn {
     }
 
     pub fn wait(after_ms: u32, topic: Option<&str>, reason: impl Into<String>) -> Self {
-        Self::Wait(Wait { after_ms, topic: topic.map(str::to_owned), reason: reason.into() })
+        Self::Wait(Wait { after_ms, topic: topic.map(str::to_owned), reason: reason.into(), ext: Vec::new() })
     }
 }
 
@@ -103,6 +103,7 @@ pub fn step<H: Host>(host: &H) -> Result<Outcome, Failure> {
             after_ms: busy.retry_after_ms.unwrap_or(5_000),
             topic: topic_of(&busy.code).map(str::to_owned),
             reason: busy.message,
+            ext: Vec::new(),
         })),
         Err(failure) => Err(failure),
     }
@@ -135,7 +136,7 @@ impl<H: Host> Run<'_, H> {
                 Err(Stop::Failed(failure)) => Err(failure),
             };
             match turn {
-                Ok(Turn::Reached(how)) => reached.push(Reached { state: (*state).to_owned(), how }),
+                Ok(Turn::Reached(how)) => reached.push(Reached { state: (*state).to_owned(), how, ext: Vec::new() }),
                 // What was reached is told first; the rest is decided anew, as if this turn had not been.
                 _ if !reached.is_empty() => {
                     self.memo = before;
@@ -200,6 +201,7 @@ impl<H: Host> Run<'_, H> {
                         after_ms: 5_000,
                         topic: Some("vm".into()),
                         reason: format!("Proxmox is busy with the VM ({}): asked again in a moment", effect.message),
+                        ext: Vec::new(),
                     });
                 }
                 "digest" => {
@@ -213,6 +215,7 @@ impl<H: Host> Run<'_, H> {
                             after_ms: VM_WAIT_MS,
                             topic: None,
                             reason: "the VM's configuration keeps changing under our hands".into(),
+                            ext: Vec::new(),
                         });
                     }
                     return None;

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 #[cfg(feature = "asked")]
 pub use self::bindings::exports::wharf::hook::asked::{Guest as Asked, Verdict};
-pub use self::bindings::exports::wharf::hook::told::Guest as Told;
+pub use self::bindings::exports::wharf::hook::told::{Guest as Told, Heard};
 pub use self::bindings::wharf::base::{clock, entropy, kv};
 pub use self::bindings::wharf::hook::events::{Delivery, Event, Question};
 
@@ -47,7 +47,7 @@ pub mod bindings {
 pub mod prelude {
     #[cfg(feature = "asked")]
     pub use super::{Asked, Verdict};
-    pub use super::{Delivery, Event, Question, Told, clock, entropy, kv};
+    pub use super::{Delivery, Event, Heard, Question, Told, clock, entropy, kv};
     pub use crate::http::{self, Request, Response, Transport};
     pub use crate::{Action, Ext, Failure, Json, ext, ext_get, ext_set, log};
 }
@@ -56,7 +56,7 @@ pub mod prelude {
 pub struct Guarded<T>(PhantomData<T>);
 
 impl<T: Told> Told for Guarded<T> {
-    fn tell(of: &Delivery) -> Result<(), Failure> {
+    fn tell(of: &Delivery) -> Result<Heard, Failure> {
         panics::arm();
         T::tell(of)
     }

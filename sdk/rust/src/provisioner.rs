@@ -77,17 +77,17 @@ pub mod prelude {
 impl Reached {
     /// It was so already, or needed no write.
     pub fn done(state: impl Into<String>) -> Self {
-        Self { state: state.into(), how: How::Done }
+        Self { state: state.into(), how: How::Done, ext: Vec::new() }
     }
 
     /// Done by the write with this id.
     pub fn by(state: impl Into<String>, effect: impl Into<String>) -> Self {
-        Self { state: state.into(), how: How::ByEffect(effect.into()) }
+        Self { state: state.into(), how: How::ByEffect(effect.into()), ext: Vec::new() }
     }
 
     /// Not needed; why, in plain words.
     pub fn skipped(state: impl Into<String>, why: impl Into<String>) -> Self {
-        Self { state: state.into(), how: How::Skipped(why.into()) }
+        Self { state: state.into(), how: How::Skipped(why.into()), ext: Vec::new() }
     }
 }
 
@@ -99,12 +99,12 @@ impl Outcome {
 
     /// Ask again after so many milliseconds; `reason` in plain words.
     pub fn wait(after_ms: u32, reason: impl Into<String>) -> Self {
-        Self::Waiting(Wait { after_ms, topic: None, reason: reason.into() })
+        Self::Waiting(Wait { after_ms, topic: None, reason: reason.into(), ext: Vec::new() })
     }
 
     /// The same, ended early by news of this topic ("addresses", "room", "vm", "dns").
     pub fn wait_for(topic: impl Into<String>, after_ms: u32, reason: impl Into<String>) -> Self {
-        Self::Waiting(Wait { after_ms, topic: Some(topic.into()), reason: reason.into() })
+        Self::Waiting(Wait { after_ms, topic: Some(topic.into()), reason: reason.into(), ext: Vec::new() })
     }
 }
 

@@ -1,6 +1,8 @@
-//! A whole house for demo and tests: simulated cluster, real PowerDNS, webhook receiver, and a host with all shipped plugins.
+//! A whole house for demo and tests: simulated cluster, PowerDNS, webhook receiver, and a host with all shipped plugins.
 
 use std::{
+    collections::BTreeSet,
+    net::IpAddr,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -9,13 +11,73 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::{client::Client, peer::Peer, powerdns::PowerDns, receiver::Receiver, whmcs::Whmcs};
+use crate::{
+    client::Client,
+    peer::Peer,
+    powerdns::{Dns, PowerDns},
+    receiver::Receiver,
+    whmcs::Whmcs,
+};
 
-/// Secret of the simulated token, the panel, the hook and PowerDNS: marked, so that they can be searched for.
-pub const PVE_SECRET: &str = "11111111-2222-3333-4444-555555555555";
-const PANEL_SECRET: &str = "whsec_cGFuZWwtc2VjcmV0LWZvci1kZW1vLWFuZC10ZXN0cw==";
-const HOOK_SECRET: &str = "whsec_aG9vay1zZWNyZXQtZm9yLWRlbW8tYW5kLXRlc3RzISE=";
-const DNS_KEY: &str = "powerdns-key-for-demo-and-tests";
+/// The zones that its services are named in.
+pub const ZONES: [&str; 3] = ["example.com.", "2.0.192.in-addr.arpa.", "8.b.d.0.1.0.0.2.ip6.arpa."];
+
+/// What PowerDNS, unless a [`Setup`] says otherwise, is asked with.
+pub const DNS_KEY: &str = "powerdns-key-for-demo-and-tests";
+/// Id of the simulated cluster's token.
+const TOKEN: &str = "wharf@pve!wharf";
+
+/// What host and peers share.
+#[derive(Debug, Clone)]
+pub struct Secrets {
+    /// Of the cluster's token.
+    pub pve: String,
+    /// API key of PowerDNS.
+    pub dns: String,
+    /// Signs hooks: `whsec_…`.
+    pub panel: String,
+    /// Signs webhooks: `whsec_…`.
+    pub hook: String,
+}
+
+impl Default for Secrets {
+    fn default() -> Self {
+        Self {
+            pve: "11111111-2222-3333-4444-555555555555".into(),
+            dns: DNS_KEY.into(),
+            panel: "whsec_cGFuZWwtc2VjcmV0LWZvci1kZW1vLWFuZC10ZXN0cw==".into(),
+            hook: "whsec_aG9vay1zZWNyZXQtZm9yLWRlbW8tYW5kLXRlc3RzISE=".into(),
+        }
+    }
+}
+
+/// What may differ from house to house.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    pub secrets: Secrets,
+    /// The host's log filter.
+    pub log: String,
+    /// The host's settings file, as TOML.
+    pub settings: String,
+    /// More of the server's settings: `{"heavy_timeout_ms": …}`.
+    pub server: Value,
+    /// The simulator's settings; tokens are added.
+    pub cluster: Value,
+    pub dns: Dns,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            secrets: Secrets::default(),
+            log: "info".into(),
+            settings: String::new(),
+            server: json!({}),
+            cluster: json!({}),
+            dns: Dns::Real,
+        }
+    }
+}
 
 /// Where the built things are.
 #[derive(Debug, Clone)]
@@ -24,6 +86,26 @@ pub struct Built {
     pub pve_sim: PathBuf,
     /// Folder of components.
     pub plugins: PathBuf,
+}
+
+impl Built {
+    /// What `cargo build --workspace --all-targets` and `cargo xtask plugins` have made.
+    ///
+    /// # Errors
+    /// It was not made yet.
+    pub fn in_target() -> Result<Self> {
+        let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target");
+        let plugins = std::env::var_os("WHARF_PLUGINS_DIR").map_or_else(|| target.join("plugins"), Into::into);
+        let built = Self { wharf: target.join("debug/wharf"), pve_sim: target.join("debug/pve-sim"), plugins };
+        for file in [&built.wharf, &built.pve_sim, &built.plugins] {
+            anyhow::ensure!(
+                file.exists(),
+                "{} is missing: run `cargo build --workspace --all-targets` and `cargo xtask plugins`",
+                file.display()
+            );
+        }
+        Ok(built)
+    }
 }
 
 /// Everything that runs. Dropping it ends it.
@@ -35,26 +117,36 @@ pub struct House {
     pub receiver: Receiver,
     pub client: Client,
     pub whmcs: Whmcs,
+    pub setup: Setup,
     built: Built,
 }
 
 impl House {
     /// Starts all of it in `dir` and tells the host of servers, images, plans, pools, zones, panel and hook.
     pub async fn build(dir: &Path, built: Built) -> Result<Self> {
+        Self::with(dir, built, Setup::default()).await
+    }
+
+    /// The same, set up in another way.
+    pub async fn with(dir: &Path, built: Built, setup: Setup) -> Result<Self> {
         std::fs::create_dir_all(dir)?;
-        let sim =
-            Peer::start("pve-sim", Command::new(&built.pve_sim), &dir.join("pve-sim.log"), Duration::from_secs(20))
-                .await?;
-        let dns = PowerDns::start(&dir.join("powerdns"), DNS_KEY).await?;
-        for zone in ["example.com.", "2.0.192.in-addr.arpa.", "8.b.d.0.1.0.0.2.ip6.arpa."] {
+        let mut cluster = setup.cluster.clone();
+        cluster["tokens"] = json!({TOKEN: setup.secrets.pve});
+        std::fs::write(dir.join("pve-sim.json"), cluster.to_string())?;
+        std::fs::write(dir.join("wharf.toml"), &setup.settings)?;
+        let mut command = Command::new(&built.pve_sim);
+        command.arg("--config").arg(dir.join("pve-sim.json"));
+        let sim = Peer::start("pve-sim", command, &dir.join("pve-sim.log"), Duration::from_secs(20)).await?;
+        let dns = PowerDns::start(&dir.join("powerdns"), &setup.secrets.dns, setup.dns).await?;
+        for zone in ZONES {
             dns.create_zone(zone).await?;
         }
-        let receiver = Receiver::start(HOOK_SECRET).await?;
-        let wharf = start_host(&built, dir).await?;
+        let receiver = Receiver::start(&setup.secrets.hook).await?;
+        let wharf = start_host(&built, dir, &setup, "wharf.log").await?;
         let token = create_token(&built, dir).await?;
         let client = Client { url: wharf.url.clone(), token };
-        let whmcs = Whmcs { host: wharf.url.clone(), panel: "shop".into(), secret: PANEL_SECRET.into() };
-        let house = Self { dir: dir.to_owned(), wharf: Some(wharf), sim, dns, receiver, client, whmcs, built };
+        let whmcs = Whmcs { host: wharf.url.clone(), panel: "shop".into(), secret: setup.secrets.panel.clone() };
+        let house = Self { dir: dir.to_owned(), wharf: Some(wharf), sim, dns, receiver, client, whmcs, setup, built };
         house.furnish().await?;
         Ok(house)
     }
@@ -71,8 +163,12 @@ impl House {
             self.client.upload(&format!("/v1/admin/plugins?allow={}", wants.join(",")), bytes).await?;
         }
         let put = async |path: &str, body: Value| self.client.put(&format!("/v1/admin/{path}"), &body).await;
-        put("servers/pve", json!({"urls": [self.sim.url], "token_id": "wharf@pve!wharf", "secret": PVE_SECRET}))
-            .await?;
+        let secrets = &self.setup.secrets;
+        let mut server = self.setup.server.clone();
+        server["urls"] = json!([self.sim.url]);
+        server["token_id"] = json!(TOKEN);
+        server["secret"] = json!(secrets.pve);
+        put("servers/pve", server).await?;
         let test = self.client.post("/v1/admin/servers/pve/test", &json!({})).await?;
         anyhow::ensure!(test["ok"] == true, "the server's test failed: {test}");
         let templates = json!({"templates": [{"server": "pve", "vmid": 9000}, {"server": "pve", "vmid": 9001}]});
@@ -100,7 +196,7 @@ impl House {
             ("reverse-v4", "2.0.192.in-addr.arpa"),
             ("reverse-v6", "8.b.d.0.1.0.0.2.ip6.arpa"),
         ] {
-            let settings = json!({"server-url": self.dns.api, "api-key": DNS_KEY});
+            let settings = json!({"server-url": self.dns.api, "api-key": secrets.dns});
             put(
                 &format!("zones/{name}"),
                 json!({"zone": zone, "plugin": "dns-powerdns", "settings": settings, "ttl": 300}),
@@ -118,9 +214,9 @@ impl House {
         put("plans/migrated", plan(json!({"image": "debian-12-local", "clone": "full", "node": "pve3"}))).await?;
         put("plans/dual-stack", plan(json!({"ipv6-addresses": 1}))).await?;
         let panel =
-            json!({"plugin": "panel-whmcs", "plans": ["linked", "migrated", "dual-stack"], "secret": PANEL_SECRET});
+            json!({"plugin": "panel-whmcs", "plans": ["linked", "migrated", "dual-stack"], "secret": secrets.panel});
         put("panels/shop", panel).await?;
-        let hook = json!({"plugin": "hook-webhook", "settings": {"url": self.receiver.url, "secret": HOOK_SECRET}});
+        let hook = json!({"plugin": "hook-webhook", "settings": {"url": self.receiver.url, "secret": secrets.hook}});
         put("hooks/receiver", hook).await?;
         anyhow::ensure!(host == self.client.url, "the host moved");
         Ok(())
@@ -129,11 +225,16 @@ impl House {
     /// A new process on the same books, after the former was killed or stopped.
     pub async fn restart(&mut self) -> Result<()> {
         self.wharf = None;
-        let wharf = start_host(&self.built, &self.dir).await?;
+        let wharf = self.another_host("wharf.log").await?;
         self.client.url.clone_from(&wharf.url);
         self.whmcs.host.clone_from(&wharf.url);
         self.wharf = Some(wharf);
         Ok(())
+    }
+
+    /// One more process on the same books; what it says goes to `log`, in the house's folder.
+    pub async fn another_host(&self, log: &str) -> Result<Peer> {
+        start_host(&self.built, &self.dir, &self.setup, log).await
     }
 
     /// Waits until a service is in this phase and its last operation is over.
@@ -172,17 +273,45 @@ impl House {
     }
 }
 
+/// The records that a service has by its addresses: A or AAAA of its name, and the PTR of each, as (name, type, value).
+pub fn names_of(service: &Value, fqdn: &str) -> Result<BTreeSet<(String, String, String)>> {
+    let mut all = BTreeSet::new();
+    for address in service["addresses"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        let ip: IpAddr = address.parse()?;
+        let rtype = if ip.is_ipv4() { "A" } else { "AAAA" };
+        all.insert((fqdn.to_owned(), rtype.to_owned(), ip.to_string()));
+        all.insert((reverse_name(ip), "PTR".to_owned(), fqdn.to_owned()));
+    }
+    Ok(all)
+}
+
+/// Where the PTR of an address stands.
+pub fn reverse_name(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(v4) => {
+            let [a, b, c, d] = v4.octets();
+            format!("{d}.{c}.{b}.{a}.in-addr.arpa.")
+        }
+        IpAddr::V6(v6) => {
+            let hex: String = v6.octets().iter().map(|b| format!("{b:02x}")).collect();
+            hex.chars().rev().map(|c| format!("{c}.")).collect::<String>() + "ip6.arpa."
+        }
+    }
+}
+
 fn plugin_manifest(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugins").join(name).join("manifest.json")
 }
 
-async fn start_host(built: &Built, dir: &Path) -> Result<Peer> {
+async fn start_host(built: &Built, dir: &Path, setup: &Setup, log: &str) -> Result<Peer> {
     let mut command = Command::new(&built.wharf);
     command
-        .args(["serve", "--listen", "127.0.0.1:0", "--log", "info", "--data-dir"])
+        .args(["serve", "--listen", "127.0.0.1:0", "--log", &setup.log, "--data-dir"])
         .arg(dir.join("data"))
+        .arg("--config")
+        .arg(dir.join("wharf.toml"))
         .env_remove("WHARF_TOKEN");
-    Peer::start("wharf", command, &dir.join("wharf.log"), Duration::from_secs(60)).await
+    Peer::start("wharf", command, &dir.join(log), Duration::from_secs(60)).await
 }
 
 async fn create_token(built: &Built, dir: &Path) -> Result<String> {

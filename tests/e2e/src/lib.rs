@@ -5,6 +5,8 @@
 #![allow(clippy::indexing_slicing, reason = "JSON values answer null for what they lack, and this is test code")]
 
 pub mod client;
+pub mod dns;
+pub mod fake_powerdns;
 pub mod journey;
 pub mod peer;
 pub mod powerdns;

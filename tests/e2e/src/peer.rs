@@ -71,6 +71,16 @@ impl Peer {
         }
     }
 
+    /// SIGSTOP: it does nothing, and what it holds stays held.
+    pub fn freeze(&self) -> Result<()> {
+        self.signal(libc::SIGSTOP)
+    }
+
+    /// SIGCONT: it goes on as if no time had passed.
+    pub fn thaw(&self) -> Result<()> {
+        self.signal(libc::SIGCONT)
+    }
+
     /// SIGSTOP, SIGCONT, …
     #[allow(
         unsafe_code,

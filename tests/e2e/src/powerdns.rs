@@ -1,6 +1,8 @@
-//! A real PowerDNS (Debian's `pdns-server` with `pdns-backend-sqlite3`), read back with `dig`.
+//! A PowerDNS: the real one (Debian's `pdns-server` with `pdns-backend-sqlite3`), or ours where it can't be had. Read back with
+//! `dig`, or by our own questions where that is missing.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
@@ -9,10 +11,22 @@ use std::{
 use anyhow::{Context, Result, bail};
 use tokio::process::{Child, Command};
 
-use crate::peer::{free_port, tail};
+use crate::{
+    fake_powerdns::FakePowerDns,
+    peer::{free_port, tail},
+};
 
 /// Where Debian puts the database's schema.
 const SCHEMA: &str = "/usr/share/pdns-backend-sqlite3/schema/schema.sqlite3.sql";
+
+/// Which one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dns {
+    Real,
+    Ours,
+    /// The real one where it is installed, else ours.
+    Any,
+}
 
 /// A running server with an empty database.
 #[derive(Debug)]
@@ -20,12 +34,43 @@ pub struct PowerDns {
     pub api: String,
     pub key: String,
     pub dns_port: u16,
-    _child: Child,
+    running: Running,
+}
+
+#[derive(Debug)]
+enum Running {
+    Real { _child: Child },
+    Ours { _server: FakePowerDns },
 }
 
 impl PowerDns {
     /// Starts it in `dir`. The API key is `key`.
-    pub async fn start(dir: &Path, key: &str) -> Result<Self> {
+    ///
+    /// # Errors
+    /// The real one is asked for and not installed, or does not start: what to do about it.
+    pub async fn start(dir: &Path, key: &str, which: Dns) -> Result<Self> {
+        let real = match which {
+            Dns::Real => true,
+            Dns::Ours => false,
+            Dns::Any => ["pdns_server", "sqlite3"].iter().all(|p| find(p).is_some()) && Path::new(SCHEMA).exists(),
+        };
+        if real {
+            return Self::start_real(dir, key).await;
+        }
+        let ours = FakePowerDns::start(key).await?;
+        let (api, dns_port) = (ours.api.clone(), ours.dns_port);
+        Ok(Self { api, key: key.to_owned(), dns_port, running: Running::Ours { _server: ours } })
+    }
+
+    /// For people: what it is.
+    pub fn what(&self) -> &'static str {
+        match self.running {
+            Running::Real { .. } => "the real PowerDNS",
+            Running::Ours { .. } => "a PowerDNS of our own (the real one is not installed)",
+        }
+    }
+
+    async fn start_real(dir: &Path, key: &str) -> Result<Self> {
         std::fs::create_dir_all(dir)?;
         let program = find("pdns_server")
             .context("`pdns_server` is missing: apt-get install pdns-server pdns-backend-sqlite3")?;
@@ -63,8 +108,12 @@ impl PowerDns {
                 .stderr(err)
                 .kill_on_drop(true)
                 .spawn()?;
-            let server =
-                Self { api: format!("http://127.0.0.1:{api_port}"), key: key.to_owned(), dns_port, _child: child };
+            let server = Self {
+                api: format!("http://127.0.0.1:{api_port}"),
+                key: key.to_owned(),
+                dns_port,
+                running: Running::Real { _child: child },
+            };
             for _ in 0..100 {
                 if server.get("/api/v1/servers/localhost").await.is_ok() {
                     return Ok(server);
@@ -96,9 +145,41 @@ impl PowerDns {
         Ok(())
     }
 
-    /// Values of a name and type, by `dig`, sorted.
+    /// Writes a record set of one value, as other hands do.
+    pub async fn add(&self, zone: &str, name: &str, rtype: &str, value: &str) -> Result<()> {
+        let set = serde_json::json!({"name": name, "type": rtype, "ttl": 60, "changetype": "REPLACE",
+            "records": [{"content": value, "disabled": false}]});
+        let answer = crate::client::http()
+            .patch(format!("{}/api/v1/servers/localhost/zones/{zone}", self.api))
+            .header("X-API-Key", &self.key)
+            .json(&serde_json::json!({"rrsets": [set]}))
+            .send()
+            .await?;
+        if !answer.status().is_success() {
+            bail!("PowerDNS refused {name} {rtype} {value}: {}", answer.text().await?);
+        }
+        Ok(())
+    }
+
+    /// All enabled A, AAAA and PTR records of a zone, as (name, type, value).
+    pub async fn records(&self, zone: &str) -> Result<BTreeSet<(String, String, String)>> {
+        let shown = self.get(&format!("/api/v1/servers/localhost/zones/{zone}")).await?;
+        let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+        let mut all = BTreeSet::new();
+        for set in shown["rrsets"].as_array().into_iter().flatten() {
+            for record in set["records"].as_array().into_iter().flatten().filter(|r| r["disabled"] == false) {
+                if matches!(set["type"].as_str(), Some("A" | "AAAA" | "PTR")) {
+                    all.insert((text(&set["name"]), text(&set["type"]), text(&record["content"])));
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// Values of a name and type, sorted: by `dig`, an independent witness, if it is there.
     pub async fn dig(&self, name: &str, rtype: &str) -> Result<Vec<String>> {
-        let out = Command::new("dig")
+        let Some(dig) = find("dig") else { return crate::dns::query(self.dns_port, name, rtype).await };
+        let out = Command::new(dig)
             .args([
                 "+short",
                 "+norecurse",
@@ -111,8 +192,7 @@ impl PowerDns {
                 rtype,
             ])
             .output()
-            .await
-            .context("`dig` is missing: apt-get install dnsutils")?;
+            .await?;
         let mut values: Vec<String> =
             String::from_utf8_lossy(&out.stdout).lines().filter(|l| !l.starts_with(';')).map(str::to_owned).collect();
         values.sort();
@@ -120,6 +200,7 @@ impl PowerDns {
     }
 }
 
+/// Where a program is.
 fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path)

@@ -103,9 +103,9 @@ const implementation = {
   testConnection(call, zone) {
     try {
       new Api(call).send('GET', '', [['zone', zone ?? 'example.']]);
-      return [{ step: 'auth', ok: true, detail: 'The key is accepted.' }];
+      return [{ step: 'auth', ok: true, detail: 'The key is accepted.', ext: [] }];
     } catch (error) {
-      return [{ step: 'reach', ok: false, detail: error.message }];
+      return [{ step: 'reach', ok: false, detail: error.message, ext: [] }];
     }
   },
 
@@ -117,7 +117,7 @@ const implementation = {
     if (what.tag === 'keys') sets = sets.filter((s) => what.val.some(([n, t]) => n === s.name && t === s.type));
     if (what.tag === 'below') sets = sets.filter((s) => s.name === what.val || s.name.endsWith(`.${what.val}`));
     const rrsets = sets.map((s) => visible(s.name, s.type, s.ttl, s.records)).filter((s) => s.values.length > 0);
-    return { rrsets, complete: true, calls: api.calls };
+    return { rrsets, complete: true, calls: api.calls, ext: [] };
   },
 
   apply(call, zone, batch) {
@@ -144,7 +144,7 @@ const implementation = {
       patches.sort((a, b) => Math.sign(a.records.length) - Math.sign(b.records.length));
       api.send('PATCH', `/${zone.id}`, [], { rrsets: patches });
     }
-    return { outcomes, calls: api.calls };
+    return { outcomes, calls: api.calls, ext: [] };
   },
 
   poll() {

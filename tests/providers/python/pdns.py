@@ -120,9 +120,9 @@ class Provider(exports.Provider):
     def test_connection(self, call, zone, try_write):
         try:
             Api(call).send("GET", "", [("zone", zone or "example.")])
-            return [p.Check("auth", True, "The key is accepted.")]
+            return [p.Check("auth", True, "The key is accepted.", [])]
         except Exception as error:
-            return [p.Check("reach", False, str(error))]
+            return [p.Check("reach", False, str(error), [])]
 
     @guarded
     def list_zones(self, call):
@@ -138,7 +138,7 @@ class Provider(exports.Provider):
             case p.Selector_Below(name):
                 sets = [s for s in sets if s["name"] == name or s["name"].endswith("." + name)]
         shown = [visible(s["name"], s["type"], s["ttl"], s["records"]) for s in sets]
-        return p.Snapshot([s for s in shown if s.values], True, None, api.calls)
+        return p.Snapshot([s for s in shown if s.values], True, None, api.calls, [])
 
     @guarded
     def apply(self, call, zone, batch):
@@ -164,7 +164,7 @@ class Provider(exports.Provider):
         if patches:
             patches.sort(key=lambda patch: bool(patch["records"]))
             api.send("PATCH", "/" + zone.id, body={"rrsets": patches})
-        return p.Report(outcomes, None, api.calls)
+        return p.Report(outcomes, None, api.calls, [])
 
     @guarded
     def poll(self, call, zone, operation):

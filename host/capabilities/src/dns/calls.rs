@@ -44,6 +44,11 @@ impl calls::HostCall for CallState {
         Ok(self.zone()?.idempotency_key.clone())
     }
 
+    async fn learnt(&mut self, _: Resource<DnsCall>, key: String) -> wasmtime::Result<Option<String>> {
+        self.charge(key.len());
+        Ok(self.zone()?.learnt.iter().find(|(k, _)| *k == key).map(|(_, v)| v.clone()))
+    }
+
     async fn progress(&mut self, _: Resource<DnsCall>, done: u32, total: u32) -> wasmtime::Result<()> {
         self.charge(0);
         if let Bound::Zone(binding) = &mut self.bound {

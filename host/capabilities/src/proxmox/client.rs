@@ -20,6 +20,7 @@ use wharf_model::object::Server;
 use zeroize::Zeroizing;
 
 use super::inventory::Resources;
+use crate::scrub::Scrubber;
 
 /// Short protected calls at once on one node: pvedaemon has three workers, and the admin's own session needs one.
 const WRITES_PER_NODE: usize = 2;
@@ -68,11 +69,11 @@ pub enum PveError {
     /// Locked, overloaded, no quorum: ask again. Surely not done.
     #[error("{0}")]
     Busy(String),
-    /// Never reached the server, or a read that got no answer.
-    #[error("the server can't be reached: {0}")]
+    /// Never reached the server, or a read that got no answer. Says which server or node.
+    #[error("{0}")]
     Unreachable(String),
-    /// A write that may have been done.
-    #[error("the server did not answer: {0}")]
+    /// A write that may have been done. Says which server or node.
+    #[error("{0}")]
     InDoubt(String),
     /// Token refused; the server is parked.
     #[error("{0}")]
@@ -101,6 +102,8 @@ pub struct Client {
     pub name: String,
     pub config: Server,
     authorization: Zeroizing<String>,
+    /// Takes the token out of whatever the server, or a proxy before it, says.
+    scrubber: Scrubber,
     pub(super) stamp: (i64, Vec<u8>),
     transport: Arc<dyn Transport>,
     parked: Mutex<Option<String>>,
@@ -122,6 +125,7 @@ impl Client {
             name: name.to_owned(),
             config,
             authorization,
+            scrubber: Scrubber::of([("secret", secret.as_bytes())]),
             stamp,
             transport,
             parked: Mutex::new(None),
@@ -227,12 +231,21 @@ impl Client {
     async fn once(&self, url: &str, request: &Request) -> Result<Value, PveError> {
         let sent = tokio::time::timeout(request.timeout, self.transport.send(url, &self.authorization, request)).await;
         let answer = match sent {
-            Err(_) => return Err(PveError::InDoubt(format!("no answer within {} ms", request.timeout.as_millis()))),
-            Ok(Err(TransportError::NotSent(text))) => return Err(PveError::Unreachable(text)),
-            Ok(Err(TransportError::MaybeSent(text))) => return Err(PveError::InDoubt(text)),
+            Err(_) => {
+                let text = format!("server `{}` did not answer within {} ms", self.name, request.timeout.as_millis());
+                return Err(PveError::InDoubt(text));
+            }
+            Ok(Err(TransportError::NotSent(text))) => {
+                return Err(PveError::Unreachable(format!("server `{}` can't be reached: {text}", self.name)));
+            }
+            Ok(Err(TransportError::MaybeSent(text))) => {
+                return Err(PveError::InDoubt(format!("server `{}` did not answer: {text}", self.name)));
+            }
             Ok(Ok(answer)) => answer,
         };
-        self.judge(request, answer)
+        let reason = self.scrubber.text(&answer.reason);
+        let body = self.scrubber.bytes(answer.body);
+        self.judge(request, Response { reason, body, ..answer })
     }
 
     fn judge(&self, request: &Request, answer: Response) -> Result<Value, PveError> {
@@ -240,10 +253,11 @@ impl Client {
         if (200..300).contains(&answer.status) {
             return match body {
                 Value::Object(mut map) => Ok(map.remove("data").unwrap_or(Value::Null)),
-                _ if request.method == "GET" => {
-                    Err(PveError::Unreachable("the answer is not JSON: is there a proxy in between?".into()))
+                _ => {
+                    let text =
+                        format!("the answer of server `{}` is not JSON: is there a proxy in between?", self.name);
+                    Err(if request.method == "GET" { PveError::Unreachable(text) } else { PveError::InDoubt(text) })
                 }
-                _ => Err(PveError::InDoubt("the answer is not JSON".into())),
             };
         }
         let text = text_of(&answer, &body);
@@ -269,8 +283,14 @@ impl Client {
                 Err(PveError::Parameter(if Vec::is_empty(&errors) { vec![("request".into(), text)] } else { errors }))
             }
             503 | 429 => Err(PveError::Busy(text)),
-            595 if request.method == "GET" => Err(PveError::Unreachable(text)),
-            595 | 596 | 599 | 502 | 504 => Err(PveError::InDoubt(text)),
+            // The server answered, but could not hand the request on to the node that it is for.
+            595 | 596 | 599 | 502 | 504 => {
+                let node = request.path.strip_prefix("/nodes/").and_then(|rest| rest.split('/').next());
+                let whom = node.map_or_else(String::new, |node| format!("node {node} of "));
+                let text = format!("{whom}server `{}` can't be reached: {text}", self.name);
+                let unseen = answer.status == 595 && request.method == "GET";
+                Err(if unseen { PveError::Unreachable(text) } else { PveError::InDoubt(text) })
+            }
             500 if is_missing(&text) => Err(PveError::Missing(text)),
             500 if is_busy(&text) => Err(PveError::Busy(text)),
             _ => Err(PveError::Failed(text)),

@@ -21,7 +21,7 @@ use wharf_store::{Books, queue::secret_owner};
 
 use super::{
     Servers,
-    client::{Client, PveError, is_busy, number, segment, text},
+    client::{Client, PveError, is_busy, is_missing, number, segment, text},
     keys, marker,
     vms::placeholders,
 };
@@ -634,6 +634,10 @@ impl Executor {
                 Execution::Stuck { reason } | Execution::InDoubt { reason } => TaskView::Lost { reason },
                 Execution::Task(_) | Execution::NotSent { .. } => TaskView::Lost { reason: exit.to_owned() },
             };
+        }
+        // Moved by other hands before the task began: nothing was done, and the next look finds it elsewhere.
+        if is_missing(exit) {
+            return TaskView::Lost { reason: exit.to_owned() };
         }
         let code = if is_busy(exit) { "locked" } else { "task-failed" };
         TaskView::Ended(result(false, code, exit))

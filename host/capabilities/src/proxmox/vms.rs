@@ -609,13 +609,22 @@ impl cluster::Host for CallState {
         };
         let client = attempt!(self.client().await?);
         let resources = attempt!(client.resources(false).await);
-        let mut list = Vec::new();
+        let (mut list, mut unseen) = (Vec::new(), None);
         for entry in image.templates.iter().filter(|t| t.server == server) {
-            let Some(row) = resources.vms.get(&entry.vmid).filter(|vm| vm.template) else { continue };
+            let Some(row) = resources.vms.get(&entry.vmid).filter(|vm| vm.template) else {
+                unseen.get_or_insert_with(|| {
+                    format!("server `{server}` has no template {}: correct the image `{name}`", entry.vmid)
+                });
+                continue;
+            };
             let view = match client.look_at_template(entry.vmid).await {
                 Ok(view) => view,
                 // One node that is away must not hide the template on another.
-                Err(PveError::Unreachable(_) | PveError::Missing(_)) => continue,
+                Err(error @ (PveError::Unreachable(_) | PveError::Missing(_))) => {
+                    unseen =
+                        Some(format!("template {} is on node {}, which is offline: {error}", entry.vmid, row.node));
+                    continue;
+                }
                 Err(error) => return Ok(Err(to_failure(&error))),
             };
             let disk = view.config.iter().find(|(k, v)| keys::is_disk_slot(k) && !v.contains("media=cdrom"));
@@ -628,6 +637,10 @@ impl cluster::Host for CallState {
                 shared,
                 ext: Vec::new(),
             });
+        }
+        if let (true, Some(why)) = (list.is_empty(), unseen) {
+            let text = format!("no template of the image `{name}` can be used now: {why}");
+            return Ok(Err(failure(Action::Retry, "template-unseen", text)));
         }
         Ok(Ok(list))
     }

@@ -113,6 +113,7 @@ impl Lab {
             name: "z".into(),
             zone,
             idempotency_key: "once".into(),
+            learnt: Vec::new(),
             progress: None,
             cancelled: Arc::new(AtomicBool::new(false)),
         })))

@@ -229,6 +229,7 @@ pub(super) fn to_change(of: Change) -> wit::Change {
         },
         expect: of.expect,
         owner: of.owner,
+        ext: Vec::new(),
     }
 }
 
@@ -308,6 +309,7 @@ mod tests {
             outcomes: ids.iter().map(|id| (*id, wit::Outcome::NotAttempted)).collect(),
             version: None,
             calls: 0,
+            ext: Vec::new(),
         };
         assert!(report(report_of(&[2, 1]), &[1, 2]).is_ok());
         for wrong in [&[1][..], &[1, 1], &[1, 3], &[1, 2, 3]] {
@@ -317,8 +319,12 @@ mod tests {
 
     #[test]
     fn an_unsound_outcome_of_a_write_says_look_again() {
-        let given =
-            wit::Report { outcomes: vec![(1, wit::Outcome::Applied(set(Some(u32::MAX))))], version: None, calls: 1 };
+        let given = wit::Report {
+            outcomes: vec![(1, wit::Outcome::Applied(set(Some(u32::MAX))))],
+            version: None,
+            calls: 1,
+            ext: Vec::new(),
+        };
         let Outcome::Failed(problem) = &report(given, &[1]).unwrap().outcomes[0].1 else { panic!("it failed") };
         assert_eq!(problem.action, ProblemAction::Verify);
     }

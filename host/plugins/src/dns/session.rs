@@ -77,13 +77,18 @@ impl DnsSession {
     /// The plugin gave no answer; so for all that follow.
     pub async fn probe(&mut self, zone: &str) -> Result<CallReport<Result<Probed, Problem>>, CallError> {
         let zone = zone.to_owned();
-        self.provider("probe", move |p, store, call| {
-            Box::pin(async move {
-                let answer = p.wharf_dns_provider().call_probe(store, call, &zone).await?;
-                Ok(sound(answer, convert::probed))
+        let report = self
+            .provider("probe", move |p, store, call| {
+                Box::pin(async move {
+                    let answer = p.wharf_dns_provider().call_probe(store, call, &zone).await?;
+                    Ok(sound(answer, convert::probed))
+                })
             })
-        })
-        .await
+            .await?;
+        if let Ok(probed) = &report.answer {
+            self.binding.learnt.clone_from(&probed.info.ext);
+        }
+        Ok(report)
     }
 
     /// For the Test button: each line one thing that works or doesn't.
@@ -232,6 +237,7 @@ impl DnsSession {
             name: self.binding.name.clone(),
             zone: self.binding.zone.clone(),
             idempotency_key: self.binding.idempotency_key.clone(),
+            learnt: self.binding.learnt.clone(),
             progress: None,
             cancelled: self.binding.cancelled.clone(),
         };

@@ -52,7 +52,13 @@ impl Lab {
 
     /// Calls `translate`: the reference that it answers, or why not.
     pub async fn ask(&self, id: &str) -> Result<String, wharf_plugins::report::CallError> {
-        let answer = self.runtime.translate(id, "create", "application/json", "{}").await?.answer;
+        let posted = wharf_plugins::report::PanelHook {
+            verb: "create".into(),
+            content_type: "application/json".into(),
+            body: "{}".into(),
+            ..Default::default()
+        };
+        let answer = self.runtime.translate(id, &posted).await?.answer;
         Ok(answer.map_or_else(|f| f.code, |command| command.reference))
     }
 }
@@ -65,7 +71,7 @@ pub fn manifest(id: &str, version: &str) -> serde_json::Value {
     })
 }
 
-/// A panel adapter whose `translate` has this body (WAT; six i32 in, a pointer out) and whose module has these further
+/// A panel adapter whose `translate` has this body (WAT; sixteen i32 in, a pointer out) and whose module has these further
 /// fields. At 1024 lies an answer `ok` with the reference `reference`.
 pub fn adapter(reference: &str, body: &str, fields: &str) -> Vec<u8> {
     component("panel-adapter", &adapter_module(reference, body, "", fields))
@@ -87,7 +93,7 @@ pub fn adapter_module(reference: &str, body: &str, imports: &str, fields: &str) 
                 (data (i32.const 1024) "\00\00\00\00\00\08\00\00\09\00\00\00\09\08\00\00\{length:02x}\00\00\00")
                 (data (i32.const 2048) "provision{reference}")
                 (func $translate (export "wharf:panel/adapter@0.1.0#translate")
-                    (param i32 i32 i32 i32 i32 i32) (result i32)
+                    (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)
                     {body})
                 (func (export "wharf:panel/adapter@0.1.0#present") (param i32) (result i32)
                     (i32.const 4096))

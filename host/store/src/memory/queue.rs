@@ -11,7 +11,7 @@ use wharf_model::{
     service::{Service, ServiceId},
 };
 
-use super::{Known, Live, MemoryStore, State};
+use super::{Known, Live, MemoryStore, Mutant, State};
 use crate::{
     Accept, Accepted, Claim, Commit, Committed, NewAudit, Queue, QueueCounts, Result, Run, StoreError, Then,
     rules::{self, Plan, SlotMove},
@@ -175,9 +175,10 @@ impl State {
 
     /// The live row, if the claim is still the one that counts.
     fn held(&mut self, claim: &Claim) -> Result<&mut Live> {
+        let unfenced = self.mutant == Mutant::NoFence;
         self.queue
             .get_mut(&claim.operation)
-            .filter(|live| live.owner == Some(claim.owner) && live.epoch == claim.epoch)
+            .filter(|live| unfenced || (live.owner == Some(claim.owner) && live.epoch == claim.epoch))
             .ok_or(StoreError::ClaimLost)
     }
 
@@ -271,8 +272,9 @@ impl State {
                         live.topic = None;
                     }
                 }
+                let unlocked = self.mutant == Mutant::NoServiceLock;
                 let operation = writes.operation.map(|(operation, live)| {
-                    if live {
+                    if live || unlocked {
                         self.enqueue(&operation, now);
                     }
                     self.by_service.entry(service.id).or_default().insert(operation.generation, operation.id);

@@ -8,11 +8,12 @@ use anyhow::{Result, ensure};
 use clap::Parser;
 use serde_json::{Value, json};
 use wharf_e2e::{
-    journey::{Built, House},
+    journey::{Built, House, Setup, reverse_name},
+    powerdns::Dns,
     whmcs::params,
 };
 
-/// Shows Wharf on a simulated cluster with a real PowerDNS.
+/// Shows Wharf on a simulated cluster with a PowerDNS: the real one if it is there, else ours.
 #[derive(Parser)]
 struct Arguments {
     /// End after the journey; exit code 0 only if all of it was seen.
@@ -37,8 +38,9 @@ async fn main() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let built = Built { wharf: arguments.wharf, pve_sim: arguments.pve_sim, plugins: arguments.plugins };
     println!("starting a simulated cluster (3 nodes), PowerDNS, a webhook receiver and the host …");
-    let house = House::build(dir.path(), built).await?;
-    println!("host on {}, PowerDNS answers on 127.0.0.1:{}\n", house.client.url, house.dns.dns_port);
+    let setup = Setup { dns: Dns::Any, ..Setup::default() };
+    let house = House::with(dir.path(), built, setup).await?;
+    println!("host on {}, {} answers on 127.0.0.1:{}\n", house.client.url, house.dns.what(), house.dns.dns_port);
 
     let orders = [
         (
@@ -103,21 +105,12 @@ fn finished(event: &Value) -> bool {
     event["type"].as_str().is_some_and(|t| t.contains("operation.finished"))
 }
 
-/// A, AAAA and PTR, by `dig`, for what the service holds.
+/// A, AAAA and PTR, as the name server answers, for what the service holds.
 async fn check_dns(house: &House, service: &str) -> Result<()> {
     let shown = house.client.get(&format!("/v1/services/shop:{service}")).await?;
     for address in shown["addresses"].as_array().into_iter().flatten().filter_map(Value::as_str) {
         let ip: std::net::IpAddr = address.parse()?;
-        let reverse = match ip {
-            std::net::IpAddr::V4(v4) => {
-                let [a, b, c, d] = v4.octets();
-                format!("{d}.{c}.{b}.{a}.in-addr.arpa")
-            }
-            std::net::IpAddr::V6(v6) => {
-                let hex: String = v6.octets().iter().map(|b| format!("{b:02x}")).collect();
-                hex.chars().rev().map(|c| format!("{c}.")).collect::<String>() + "ip6.arpa"
-            }
-        };
+        let reverse = reverse_name(ip);
         let mut names = Vec::new();
         for _ in 0..100 {
             names = house.dns.dig(&reverse, "PTR").await?;
@@ -131,7 +124,7 @@ async fn check_dns(house: &House, service: &str) -> Result<()> {
         let rtype = if ip.is_ipv4() { "A" } else { "AAAA" };
         let back = house.dns.dig(name, rtype).await?;
         ensure!(back == [address], "{name} {rtype} is {back:?}, not {address}");
-        println!("dig: {address} → {name} → {address}");
+        println!("DNS: {address} → {name} → {address}");
     }
     Ok(())
 }

@@ -20,6 +20,7 @@ use tokio::{sync::watch, task::JoinHandle};
 use tower::ServiceExt;
 use wharf_capabilities::{
     call::Lender,
+    effects::{Effector, Execution, TaskView},
     http::Sender,
     proxmox::{Executor, Request, Response, Servers, Transport, TransportError},
     secrets::Keyring,
@@ -30,6 +31,8 @@ use wharf_engine::{
 };
 use wharf_model::{
     Clock, TokioClock,
+    effect::Effect,
+    manifest::SECTION,
     object::ObjectKind,
     operation::{LogBody, LogEntry, Operation, Status, StepResult},
     service::{Phase, Service},
@@ -91,7 +94,40 @@ pub struct World {
     pub clock: Arc<dyn Clock>,
     pub keyring: Arc<Keyring>,
     pub sender: Arc<Sender>,
+    /// Its hosts send again what they are in doubt about, without looking: for suites that must notice it.
+    pub blind: bool,
+    /// What its hosts' runtimes are set to, beside what tests are run with anyway.
+    pub tune: fn(&mut RuntimeConfig),
     dir: tempfile::TempDir,
+}
+
+/// Executes as the real one does, and takes every doubt for a no.
+struct Blind(Executor);
+
+#[async_trait]
+impl Effector for Blind {
+    async fn call_timeout_ms(&self, server: &str) -> i64 {
+        self.0.call_timeout_ms(server).await
+    }
+
+    async fn execute(&self, effect: &Effect, service: &Service) -> Execution {
+        self.0.execute(effect, service).await
+    }
+
+    async fn probe(&self, effect: &Effect, service: &Service) -> Execution {
+        // As if it had never been tried: the executor itself refuses to send after the deadline.
+        let mut again = effect.clone();
+        again.deadline_ms += 3_600_000;
+        self.0.execute(&again, service).await
+    }
+
+    async fn task(&self, effect: &Effect, service: &Service) -> TaskView {
+        self.0.task(effect, service).await
+    }
+
+    async fn ended_tasks(&self, server: &str, tasks: &[String]) -> Vec<String> {
+        self.0.ended_tasks(server, tasks).await
+    }
 }
 
 /// One host on these books.
@@ -121,13 +157,31 @@ impl World {
     }
 
     pub async fn with(config: SimConfig, sender: Sender) -> Self {
-        let sim = Sim::new(config);
-        let store = Arc::new(MemoryStore::new());
+        Self::on(MemoryStore::new(), config, sender).await
+    }
+
+    /// On these books.
+    pub async fn on(store: MemoryStore, config: SimConfig, sender: Sender) -> Self {
+        Self::in_cluster(store, Sim::new(config), sender).await
+    }
+
+    /// On these books and this cluster.
+    pub async fn in_cluster(store: MemoryStore, sim: Sim, sender: Sender) -> Self {
+        let store = Arc::new(store);
         let books: Books = Arc::clone(&store) as Books;
         let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at(1_790_000_000_000));
         let keyring = Arc::new(Keyring::new([7; 32]));
-        let world =
-            Self { sim, store, books, clock, keyring, sender: Arc::new(sender), dir: tempfile::tempdir().unwrap() };
+        let world = Self {
+            sim,
+            store,
+            books,
+            clock,
+            keyring,
+            sender: Arc::new(sender),
+            blind: false,
+            tune: |_| {},
+            dir: tempfile::tempdir().unwrap(),
+        };
         world.put(ObjectKind::Server, "pve", json!({"urls": ["http://sim"], "token_id": TOKEN})).await;
         world.secret("server/pve", "secret", SECRET).await;
         world
@@ -167,11 +221,27 @@ impl World {
         for (key, value) in settings.as_object().unwrap() {
             all[key] = value.clone();
         }
-        self.put(ObjectKind::Plan, name, json!({"plugin": "proxmox-kvm", "server": "pve", "settings": all})).await;
+        self.plan_of("proxmox-kvm", name, all).await;
+    }
+
+    /// A plan of any provisioner, with exactly these settings.
+    pub async fn plan_of(&self, plugin: &str, name: &str, settings: serde_json::Value) {
+        self.put(ObjectKind::Plan, name, json!({"plugin": plugin, "server": "pve", "settings": settings})).await;
+    }
+
+    /// Wakes those who wait for what an admin has just added or mended, as the admin's pages do.
+    pub async fn announce(&self, host: &Host) {
+        for topic in ["addresses", "room"] {
+            self.books.wake_topic(topic, self.clock.now_ms()).await.unwrap();
+        }
+        host.engine.nudge();
     }
 
     pub async fn runtime(&self) -> Arc<Runtime> {
-        let servers = self.servers();
+        self.runtime_on(self.servers()).await
+    }
+
+    async fn runtime_on(&self, servers: Arc<Servers>) -> Arc<Runtime> {
         let lender = Arc::new(Lender {
             books: Arc::clone(&self.books),
             clock: Arc::clone(&self.clock),
@@ -179,7 +249,9 @@ impl World {
             servers,
             sender: Arc::clone(&self.sender),
         });
-        let runtime = Runtime::open(RuntimeConfig::for_tests(shared_cache()), lender).await.unwrap();
+        let mut config = RuntimeConfig::for_tests(shared_cache());
+        (self.tune)(&mut config);
+        let runtime = Runtime::open(config, lender).await.unwrap();
         for name in ["proxmox-kvm"] {
             if runtime.manifest(name).is_none() {
                 install(&runtime, component(name)).await;
@@ -199,14 +271,16 @@ impl World {
     }
 
     pub async fn host_with(&self, config: EngineConfig, prepare: impl FnOnce(&Engine)) -> Host {
-        let runtime = self.runtime().await;
+        // One set of connections for looks and writes: a server that is parked is parked for both.
+        let servers = self.servers();
+        let runtime = self.runtime_on(Arc::clone(&servers)).await;
         let executor =
-            Executor::new(self.servers(), Arc::clone(&self.books), Arc::clone(&self.keyring), Arc::clone(&self.clock));
+            Executor::new(servers, Arc::clone(&self.books), Arc::clone(&self.keyring), Arc::clone(&self.clock));
         let engine = Engine::new(
             Arc::clone(&self.books),
             Arc::clone(&self.clock),
             Arc::clone(&runtime),
-            Arc::new(executor),
+            if self.blind { Arc::new(Blind(executor)) } else { Arc::new(executor) as Arc<dyn Effector> },
             config,
         );
         prepare(&engine);
@@ -311,10 +385,27 @@ impl World {
     }
 
     /// What must be true whatever happened: one VM a service and no other, no address or number twice, no slot held by
-    /// nobody, epochs that never go back.
+    /// nobody, epochs that never go back, one operation of a service at a time, no clone sent again that was carried out.
     pub async fn audit(&self) {
+        let mut carried_out = std::collections::BTreeSet::new();
+        for entry in self.sim.log().into_iter().filter(|e| e.method == "POST" && e.path.ends_with("/clone")) {
+            let number = entry.params["newid"].clone();
+            // Refused, because it is there: a clone whose task had failed is taken on again.
+            let doubled = entry.status == 500 && carried_out.contains(&number);
+            assert!(!doubled, "the clone to {number} was sent again after it had been carried out");
+            if entry.status == 200 {
+                carried_out.insert(number);
+            }
+        }
         let services = self.services().await;
         let guests = self.sim.guests();
+        for task in self.sim.snapshot().tasks.into_iter().filter(|t| t.kind == "qmclone") {
+            let exit = task.exit.unwrap_or_default();
+            let ours = services.iter().find(|s| {
+                s.vmid.is_some_and(|n| exit.contains(&format!("unable to create VM {n}: config file already")))
+            });
+            assert!(ours.is_none(), "a clone was sent again after it had been carried out: {exit}");
+        }
         let mut addresses = std::collections::BTreeSet::new();
         for service in &services {
             let marker = wharf_capabilities::proxmox::marker(service.id);
@@ -332,7 +423,20 @@ impl World {
                 assert!(addresses.insert(lease.address), "{} is leased twice", lease.address);
                 assert_ne!(service.phase, Phase::Terminated, "{} keeps {}", service.reference, lease.address);
             }
-            for operation in self.books.operations(service.id, 50).await.unwrap() {
+            let mut operations = self.books.operations(service.id, 50).await.unwrap();
+            operations.sort_by_key(|o| o.generation);
+            for pair in operations.windows(2) {
+                let (former, next) = (&pair[0], &pair[1]);
+                if let (Some(started), true) = (next.started_ms, former.started_ms.is_some()) {
+                    assert!(
+                        former.ended_ms.is_some_and(|ended| ended <= started),
+                        "the {} began while the {} was still at work",
+                        next.kind,
+                        former.kind
+                    );
+                }
+            }
+            for operation in operations {
                 let mut epoch = 0;
                 for entry in self.books.log(operation.id, 0, 10_000).await.unwrap() {
                     if let LogBody::Step { epoch: now, .. } = entry.body {
@@ -355,16 +459,70 @@ impl World {
     }
 }
 
-/// Compiled components are the same for all tests of a process: one cache.
+/// Compiled components are the same for all tests, and compiling one takes seconds: one folder for all runs.
 fn shared_cache() -> PathBuf {
-    static CACHE: std::sync::OnceLock<tempfile::TempDir> = std::sync::OnceLock::new();
-    CACHE.get_or_init(|| tempfile::tempdir().unwrap()).path().to_owned()
+    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("runtime")
 }
 
 /// Installs with everything granted that it wants.
 pub async fn install(runtime: &Runtime, component: Vec<u8>) {
     let wants = Runtime::inspect(&component).unwrap().manifest.wants.keys().cloned().collect();
     runtime.install(component, "test", GrantRequest::Allow(wants)).await.unwrap_or_else(|e| panic!("{e}"));
+}
+
+/// The same code under another manifest: what this makes of the one it has.
+pub fn reissued(component: &[u8], change: impl FnOnce(&mut serde_json::Value)) -> Vec<u8> {
+    let (mut bare, mut manifest) = without_manifest(component);
+    change(&mut manifest);
+    let (name, data) = (SECTION.as_bytes(), serde_json::to_vec(&manifest).unwrap());
+    let mut section = leb128(name.len());
+    section.extend(name);
+    section.extend(data);
+    // A custom section has the number 0.
+    bare.push(0);
+    bare.extend(leb128(section.len()));
+    bare.extend(section);
+    bare
+}
+
+/// This code under that component's manifest, changed.
+pub fn disguised(code: &[u8], manifest_of: &[u8], change: impl FnOnce(&mut serde_json::Value)) -> Vec<u8> {
+    let (_, mut theirs) = without_manifest(manifest_of);
+    change(&mut theirs);
+    reissued(code, |own| *own = theirs)
+}
+
+/// Sections follow each other as number, length, contents; those of modules inside are contents here.
+fn without_manifest(component: &[u8]) -> (Vec<u8>, serde_json::Value) {
+    let (preamble, mut rest) = component.split_at(8);
+    let (mut bare, mut manifest) = (preamble.to_vec(), None);
+    while let Some((number, after)) = rest.split_first() {
+        let (length, contents) = leb128_of(after);
+        let (contents, next) = contents.split_at(length);
+        let named = (*number == 0).then(|| leb128_of(contents)).map(|(n, text)| text.split_at(n));
+        match named {
+            Some((name, data)) if name == SECTION.as_bytes() => manifest = Some(serde_json::from_slice(data).unwrap()),
+            _ => bare.extend(&rest[..rest.len() - next.len()]),
+        }
+        rest = next;
+    }
+    (bare, manifest.expect("a manifest at the top level"))
+}
+
+fn leb128(mut n: usize) -> Vec<u8> {
+    let mut out = Vec::new();
+    while n > 0x7f {
+        out.push((n & 0x7f) as u8 | 0x80);
+        n >>= 7;
+    }
+    out.push(n as u8);
+    out
+}
+
+fn leb128_of(bytes: &[u8]) -> (usize, &[u8]) {
+    let length = bytes.iter().position(|b| b & 0x80 == 0).unwrap() + 1;
+    let (number, rest) = bytes.split_at(length);
+    (number.iter().rev().fold(0, |n, b| n << 7 | usize::from(b & 0x7f)), rest)
 }
 
 /// Whether an operation has ended well.

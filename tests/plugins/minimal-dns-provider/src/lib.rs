@@ -60,7 +60,7 @@ impl Provider for Plugin {
             Ok(_) => (true, "It answers.".to_owned()),
             Err(problem) => (false, problem.message),
         };
-        vec![Check { step: "reach".into(), ok, detail }]
+        vec![Check { step: "reach".into(), ok, detail, ext: Vec::new() }]
     }
 
     fn list_zones(_call: &Call) -> Result<Vec<ZoneRef>, Problem> {
@@ -69,7 +69,7 @@ impl Provider for Plugin {
 
     fn read(call: &Call, _zone: ZoneRef, _what: Selector) -> Result<Snapshot, Problem> {
         ask(&Request::get(url(call)?), false)?;
-        Ok(Snapshot { rrsets: Vec::new(), complete: false, version: None, calls: 1 })
+        Ok(Snapshot { rrsets: Vec::new(), complete: false, version: None, calls: 1, ext: Vec::new() })
     }
 
     fn apply(call: &Call, _zone: ZoneRef, batch: Vec<Change>) -> Result<Report, Problem> {
@@ -100,7 +100,7 @@ impl Provider for Plugin {
             };
             outcomes.push((change.id, outcome));
         }
-        Ok(Report { outcomes, version: None, calls })
+        Ok(Report { outcomes, version: None, calls, ext: Vec::new() })
     }
 
     fn poll(_call: &Call, _zone: ZoneRef, _operation: String) -> Result<Outcome, Problem> {

@@ -5,10 +5,11 @@ use wharf_sdk::hook::prelude::*;
 struct Plugin;
 
 impl Told for Plugin {
-    fn tell(of: &Delivery) -> Result<(), Failure> {
+    fn tell(of: &Delivery) -> Result<Heard, Failure> {
         let event = of.event();
         log::info(&format!("told of {}", event.kind));
-        kv::set("last", event.id.as_bytes())
+        kv::set("last", event.id.as_bytes())?;
+        Ok(Heard::Delivered)
     }
 }
 

@@ -15,7 +15,7 @@ impl Adapter for Plugin {
 
     fn present(_of: Hook, what: ResultOf) -> Answer {
         let body = if what.accepted { "ok".to_owned() } else { what.customer_message };
-        Answer { content_type: "text/plain".into(), body }
+        Answer { status: None, content_type: "text/plain".into(), body, ext: Vec::new() }
     }
 }
 

@@ -1,0 +1,69 @@
+//! DNS providers in other languages, through the real host binary into a real PowerDNS.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
+
+use std::{path::PathBuf, time::Duration};
+
+use serde_json::json;
+use wharf_e2e::{
+    journey::{Built, DNS_KEY, House},
+    whmcs::params,
+};
+
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Where `cargo xtask providers` puts components.
+fn provider(id: &str) -> Vec<u8> {
+    let dir = std::env::var_os("WHARF_PROVIDERS_DIR")
+        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/providers")), PathBuf::from);
+    let path = dir.join(format!("{id}.wasm"));
+    std::fs::read(&path).unwrap_or_else(|e| panic!("{} ({e}): run `cargo xtask providers` first", path.display()))
+}
+
+/// Deploys with all three zones at this provider, and terminates: A and PTR appear, and go again, and what others wrote
+/// stays.
+async fn names_a_vm(id: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let house = House::build(dir.path(), Built::in_target().unwrap()).await.unwrap();
+    let wants = "wharf:base/common,wharf:base/log,wharf:base/clock,wharf:base/entropy,wharf:http/client,wharf:dns/zones,wharf:dns/calls";
+    house.client.upload(&format!("/v1/admin/plugins?allow={wants}"), provider(id)).await.unwrap();
+    let mut grant = house.client.get(&format!("/v1/admin/grants/{id}")).await.unwrap()["body"].clone();
+    grant["private_origins"] = json!([house.dns.api]);
+    house.client.put(&format!("/v1/admin/grants/{id}"), &grant).await.unwrap();
+    for (name, zone) in [("forward", "example.com"), ("reverse-v4", "2.0.192.in-addr.arpa")] {
+        let settings = json!({"server-url": house.dns.api, "api-key": DNS_KEY});
+        let body = json!({"zone": zone, "plugin": id, "settings": settings, "ttl": 300});
+        house.client.put(&format!("/v1/admin/zones/{name}"), &body).await.unwrap();
+        let test = house.client.post(&format!("/v1/admin/zones/{name}/test"), &json!({})).await.unwrap();
+        assert_eq!(test["ok"], true, "{test}");
+    }
+    let stranger = "stranger.example.com.";
+    house.dns.add("example.com.", stranger, "A", "198.51.100.7").await.unwrap();
+    let (status, body) = house.whmcs.post("create", &params(6001, "linked", "", json!({}))).await.unwrap();
+    assert_eq!((status, body.trim()), (200, "success"));
+    house.until("6001", "active", PATIENCE).await.unwrap();
+    assert_eq!(
+        house.dns.dig("10.2.0.192.in-addr.arpa", "PTR").await.unwrap(),
+        ["42-6001.example.com."],
+        "{}",
+        house.client.text("/v1/services/shop:6001/log").await.unwrap()
+    );
+    assert_eq!(house.dns.dig("42-6001.example.com", "A").await.unwrap(), ["192.0.2.10"]);
+    let log = house.client.text("/v1/services/shop:6001/log").await.unwrap();
+    assert!(log.contains(&format!("rev OK  {id} reverse-v4")), "{log}");
+    house.whmcs.post("terminate", &params(6001, "linked", "", json!({}))).await.unwrap();
+    house.until("6001", "terminated", PATIENCE).await.unwrap();
+    for (name, rtype) in [("10.2.0.192.in-addr.arpa", "PTR"), ("42-6001.example.com", "A")] {
+        assert!(house.dns.dig(name, rtype).await.unwrap().is_empty(), "{name} {rtype} is left");
+    }
+    assert_eq!(house.dns.dig(stranger, "A").await.unwrap(), ["198.51.100.7"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_in_javascript_names_a_vm_in_a_real_powerdns() {
+    names_a_vm("test-provider-js").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_in_python_names_a_vm_in_a_real_powerdns() {
+    names_a_vm("test-provider-python").await;
+}
