@@ -18,12 +18,13 @@ use pve_sim::{
     state::{SimConfig, Timing},
 };
 use tokio::sync::watch;
+use wharf_capabilities::http::Sender;
 use wharf_engine::{
     Engine,
     wish::{Idempotency, Wish},
 };
-use wharf_model::service::Phase;
-use wharf_store::memory::Fault;
+use wharf_model::{operation::Status, service::Phase};
+use wharf_store::memory::{Fault, MemoryStore, Mutant};
 use world::{Host, World};
 
 const PATIENCE: Duration = Duration::from_secs(3_600);
@@ -33,8 +34,20 @@ enum Mode {
     /// Only counts.
     Record,
     Kill,
+    /// Thawed when another host has finished.
     Freeze,
+    /// Thawed while another host is at work on the same operation.
+    Zombie,
     LoseAnswer,
+}
+
+/// What is taken out of the house, so that the suite must notice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    Nothing,
+    Books(Mutant),
+    /// Effects in doubt are sent again without a look.
+    Probe,
 }
 
 /// What happens to the first host.
@@ -73,7 +86,7 @@ impl Fate {
                     if fate.seen.fetch_add(1, Ordering::SeqCst) == fate.at {
                         match fate.mode {
                             Mode::Record => {}
-                            Mode::Kill | Mode::Freeze => {
+                            Mode::Kill | Mode::Freeze | Mode::Zombie => {
                                 fate.struck.send_replace(true);
                             }
                             Mode::LoseAnswer if edge == "call:execute:before" => sim.once("write", "", What::LoseReply),
@@ -112,6 +125,15 @@ impl Fleet<'_> {
                 host.kill();
             }
             self.second = Some(self.world.host(|_| {}).await);
+            if self.fate.mode == Mode::Zombie {
+                let fate = Arc::clone(&self.fate);
+                // The claim runs out 30 s after it was renewed last, and an effect in doubt is probed later still.
+                let wait = Duration::from_millis(29_000 + 311 * u64::try_from(fate.at % 40).unwrap_or(0));
+                tokio::spawn(async move {
+                    tokio::time::sleep(wait).await;
+                    fate.thawed.send_replace(true);
+                });
+            }
         }
     }
 
@@ -159,8 +181,11 @@ fn config() -> SimConfig {
 }
 
 /// Deploy and terminate with one mishap; returns the edges that were passed.
-async fn journey(mode: Mode, at: usize) -> Vec<&'static str> {
-    let world = World::new(config()).await;
+async fn journey(mode: Mode, at: usize, missing: Missing) -> Vec<&'static str> {
+    let store = MemoryStore::mutant(if let Missing::Books(mutant) = missing { mutant } else { Mutant::None });
+    let mut world = World::on(store, config(), Sender::new()).await;
+    world.blind = missing == Missing::Probe;
+    let world = world;
     let fate = Fate::new(mode, at);
     let watched = Arc::clone(&fate);
     world.store.fault_hook(Box::new(move |method, _| {
@@ -202,7 +227,7 @@ async fn journey(mode: Mode, at: usize) -> Vec<&'static str> {
 
 /// Each edge of the recorded run, with this mishap.
 async fn every_edge(mode: Mode) {
-    let edges = journey(Mode::Record, usize::MAX).await;
+    let edges = journey(Mode::Record, usize::MAX, Missing::Nothing).await;
     assert!(edges.len() > 60, "only {} edges were passed", edges.len());
     let mut tried = 0;
     for (at, edge) in edges.iter().enumerate() {
@@ -210,7 +235,7 @@ async fn every_edge(mode: Mode) {
             continue;
         }
         tried += 1;
-        journey(mode, at).await;
+        journey(mode, at, Missing::Nothing).await;
     }
     println!("{mode:?}: {tried} of {} edges", edges.len());
 }
@@ -226,6 +251,78 @@ async fn a_host_frozen_at_any_edge_and_thawed_later_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_host_frozen_at_any_edge_and_thawed_while_another_is_at_work_changes_nothing() {
+    every_edge(Mode::Zombie).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_answer_lost_at_any_edge_is_found_out() {
     every_edge(Mode::LoseAnswer).await;
+}
+
+/// Whether a suite notices that something is missing: at least one of these runs must fail.
+async fn is_noticed<R: Future<Output = ()>>(runs: impl IntoIterator<Item = R>) -> bool {
+    // What these panics say is expected, and would bury the rest.
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let mut noticed = false;
+    for run in runs {
+        noticed = std::panic::AssertUnwindSafe(run).catch_unwind().await.is_err();
+        if noticed {
+            break;
+        }
+    }
+    std::panic::set_hook(hook);
+    noticed
+}
+
+async fn an_edge_fails(mode: Mode, missing: Missing) -> bool {
+    let edges = journey(Mode::Record, usize::MAX, Missing::Nothing).await.len();
+    is_noticed((0..edges).map(async |at| {
+        journey(mode, at, missing).await;
+    }))
+    .await
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_the_fence_these_tests_fail() {
+    assert!(an_edge_fails(Mode::Zombie, Missing::Books(Mutant::NoFence)).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_the_probe_of_what_is_in_doubt_these_tests_fail() {
+    assert!(an_edge_fails(Mode::Kill, Missing::Probe).await);
+}
+
+/// A termination that comes while the deploy is under way, so many milliseconds after the order.
+async fn overtaken(after_ms: u64, missing: Missing) {
+    let store = MemoryStore::mutant(if let Missing::Books(mutant) = missing { mutant } else { Mutant::None });
+    let world = World::on(store, config(), Sender::new()).await;
+    let host = world.host(|_| {}).await;
+    world.wish(&host, "1", World::order("small", &[("System Disk", "20")])).await;
+    tokio::time::sleep(Duration::from_millis(after_ms)).await;
+    world.wish(&host, "1", Wish::Terminate).await;
+    let service = world.service("1").await;
+    let open = world.books.operations(service.id, 10).await.unwrap();
+    let live = open.iter().filter(|o| matches!(o.status, Status::Running | Status::Waiting)).count();
+    assert!(live <= 1, "{live} operations of one service are live");
+    world.until("1", Phase::Terminated, PATIENCE).await;
+    assert!(world.sim.guests().is_empty(), "{after_ms} ms: {}", world.tell("1").await);
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert!(world.sim.guests().is_empty(), "something came back");
+    world.audit().await;
+    host.kill();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_termination_overtakes_a_deploy_at_any_moment_and_leaves_nothing() {
+    for after_ms in (0..4_000).step_by(130) {
+        overtaken(after_ms, Missing::Nothing).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_the_lock_of_the_service_these_tests_fail() {
+    let missing = Missing::Books(Mutant::NoServiceLock);
+    assert!(is_noticed((0..4_000).step_by(130).map(|after_ms| overtaken(after_ms, missing))).await);
 }
