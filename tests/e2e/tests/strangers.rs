@@ -18,8 +18,9 @@ use pve_sim::{
     faults::{Condition, What},
     state::SimConfig,
 };
+use serde_json::json;
 use wharf_engine::wish::Wish;
-use wharf_model::service::Phase;
+use wharf_model::{object::ObjectKind, service::Phase};
 use world::World;
 
 const PATIENCE: Duration = Duration::from_secs(3_600);
@@ -110,6 +111,64 @@ async fn a_clone_that_is_carried_out_after_its_timeout_is_adopted() {
 async fn a_clone_that_never_arrived_is_sent_again_to_the_same_number() {
     let (world, guests, own) = clone_with(&[What::DropBefore]).await;
     assert_eq!((guests, own), (vec![100], 100), "{}", world.tell("1").await);
+}
+
+/// Marks of archives on the NFS that carry this number.
+fn archives(world: &World, vmid: u32) -> Vec<String> {
+    let mut notes: Vec<String> = std::iter::once(&world.sim)
+        .chain(world.others.values())
+        .flat_map(|sim| sim.snapshot().volumes)
+        .filter(|v| v.content == "backup" && v.vmid == Some(vmid))
+        .map(|v| v.notes)
+        .collect();
+    notes.sort();
+    notes
+}
+
+#[tokio::test(start_paused = true)]
+async fn terminate_in_one_cluster_leaves_the_archives_of_the_same_number_in_another() {
+    let mut world = World::new(SimConfig::default()).await;
+    let other = pve_sim::Sim::new(SimConfig { seed: 2, ..SimConfig::default() });
+    world.sim.share(&other, "nfs");
+    world.others.insert("http://other".into(), other.clone());
+    let world = world;
+    world.put(ObjectKind::Server, "other", json!({"urls": ["http://other"], "token_id": world::TOKEN})).await;
+    world.secret("server/other", "secret", world::SECRET).await;
+    let image = json!({"templates": [{"server": "pve", "vmid": 9000}, {"server": "other", "vmid": 9000}]});
+    world.put(ObjectKind::Image, "debian-12", image).await;
+    let pool = json!({
+        "server": "other", "bridge": "vmbr0", "first": "198.51.100.10", "last": "198.51.100.20", "prefix_length": 24,
+        "gateway": "198.51.100.1",
+    });
+    world.put(ObjectKind::Pool, "other", pool).await;
+    let settings = json!({"image": "debian-12", "main-domain": "example.com"});
+    let plan = json!({"plugin": "proxmox-kvm", "server": "other", "settings": settings});
+    world.put(ObjectKind::Plan, "elsewhere", plan).await;
+    let host = world.host(|_| {}).await;
+    world.wish(&host, "1", World::order("small", &[])).await;
+    world.wish(&host, "2", World::order("elsewhere", &[])).await;
+    let here = world.until("1", Phase::Active, PATIENCE).await;
+    let there = world.until("2", Phase::Active, PATIENCE).await;
+    assert_eq!((here.vmid, there.vmid), (Some(100), Some(100)), "each cluster counts for itself");
+    // Made by the host for each of them, and one by somebody else. Archives have the time in their name.
+    let mark = |service: &wharf_model::service::Service| wharf_capabilities::proxmox::marker(service.id);
+    world.sim.condition(Condition::Archive(100, "nfs".into(), mark(&here)));
+    world.sim.condition(Condition::Archive(100, "nfs".into(), "nightly of somebody else".into()));
+    for _ in 0..5 {
+        other.condition(Condition::Archive(777, "nfs".into(), "makes names differ".into()));
+    }
+    other.condition(Condition::Archive(100, "nfs".into(), mark(&there)));
+    assert_eq!(archives(&world, 100).len(), 3);
+    world.wish(&host, "1", Wish::Terminate).await;
+    world.until("1", Phase::Terminated, PATIENCE).await;
+    let mut left = vec!["nightly of somebody else".to_owned(), mark(&there)];
+    left.sort();
+    assert_eq!(archives(&world, 100), left, "{}", world.tell("1").await);
+    assert!(world.sim.guests().is_empty());
+    assert!(other.guests()[&100].running, "the VM of the same number in the other cluster is untouched");
+    let writes = other.log().into_iter().filter(|e| e.method == "DELETE").count();
+    assert_eq!(writes, 0, "nothing was removed by way of the other cluster");
+    host.kill();
 }
 
 /// Deploy and terminate; at edge `at` with a VM that is not locked, somebody migrates it to another node. Returns how many

@@ -66,6 +66,8 @@ pub(crate) struct State {
     pub config: SimConfig,
     pub vms: BTreeMap<u32, Vm>,
     pub volumes: Vec<Volume>,
+    /// Other clusters that have a storage in common with this one, and its name.
+    pub peers: Vec<(Sim, String)>,
     pub tasks: Vec<Task>,
     pub faults: Vec<faults::Fault>,
     pub forbidden: Vec<(String, String, String)>,
@@ -104,6 +106,7 @@ impl Sim {
         let mut state = State {
             vms: BTreeMap::new(),
             volumes: Vec::new(),
+            peers: Vec::new(),
             tasks: Vec::new(),
             faults: Vec::new(),
             forbidden: Vec::new(),
@@ -159,6 +162,20 @@ impl Sim {
             writes: state.writes.clone(),
             violations: state.violations.clone(),
         }
+    }
+
+    /// From now on both clusters have this storage in common, as two that mount the same export: each lists and removes
+    /// what the other wrote, and neither knows of the other's VMs.
+    pub fn share(&self, other: &Sim, storage: &str) {
+        self.lock().peers.push((other.clone(), storage.to_owned()));
+        other.lock().peers.push((self.clone(), storage.to_owned()));
+    }
+
+    /// Clusters that see this storage, this one first. One after another: never two locks at once.
+    pub(crate) fn that_see(&self, storage: &str) -> Vec<Sim> {
+        let peers = self.lock().peers.clone();
+        let others = peers.into_iter().filter(|(_, name)| name == storage).map(|(sim, _)| sim);
+        std::iter::once(self.clone()).chain(others).collect()
     }
 
     /// VMs that are neither templates nor strangers.

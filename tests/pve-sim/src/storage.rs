@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::{Answer, Params, Refusal, Sim};
+use crate::{Answer, Params, Refusal, Sim, state::Volume};
 
 impl Sim {
     pub(crate) fn storages(&self, node: &str, params: &Params) -> Answer {
@@ -27,15 +27,18 @@ impl Sim {
     }
 
     pub(crate) fn content(&self, node: &str, storage: &str, params: &Params) -> Answer {
-        let state = self.lock();
-        let found =
-            state.storage(storage).ok_or_else(|| Refusal::die(format!("storage '{storage}' does not exist")))?;
-        if !found.on(node) {
-            return Err(Refusal::die(format!("storage '{storage}' is not online")));
+        {
+            let state = self.lock();
+            let found =
+                state.storage(storage).ok_or_else(|| Refusal::die(format!("storage '{storage}' does not exist")))?;
+            if !found.on(node) {
+                return Err(Refusal::die(format!("storage '{storage}' is not online")));
+            }
         }
         let vmid = params.get("vmid").and_then(|v| v.parse::<u32>().ok());
-        Ok(state
-            .volumes
+        let volumes: Vec<Volume> =
+            self.that_see(storage).into_iter().flat_map(|sim| sim.lock().volumes.clone()).collect();
+        Ok(volumes
             .iter()
             .filter(|v| v.storage == storage && v.node.as_deref().is_none_or(|n| n == node))
             .filter(|v| params.get("content").is_none_or(|c| *c == v.content))
@@ -61,18 +64,16 @@ impl Sim {
     }
 
     pub(crate) fn remove_volume(&self, node: &str, volid: &str, user: &str) -> Answer {
-        {
-            let state = self.lock();
-            let volume = state
-                .volumes
-                .iter()
-                .find(|v| v.volid == volid)
-                .ok_or_else(|| Refusal::die(format!("volume '{volid}' does not exist")))?;
-            if volume.protected {
-                return Err(Refusal::die(format!("can't remove protected volume '{volid}'")));
-            }
+        let storage = volid.split(':').next().unwrap_or_default();
+        let holder = self.that_see(storage).into_iter().find_map(|sim| {
+            let protected = sim.lock().volumes.iter().find(|v| v.volid == volid).map(|v| v.protected);
+            protected.map(|protected| (sim, protected))
+        });
+        let (sim, protected) = holder.ok_or_else(|| Refusal::die(format!("volume '{volid}' does not exist")))?;
+        if protected {
+            return Err(Refusal::die(format!("can't remove protected volume '{volid}'")));
         }
-        let (sim, own, time) = (self.clone(), volid.to_owned(), self.timing().remove_volume);
+        let (own, time) = (volid.to_owned(), self.timing().remove_volume);
         Ok(self.fork(node, "imgdel", &volid.replace(['/', ':'], "-"), user, async move {
             Sim::sleep(time).await;
             sim.lock().free(&own);

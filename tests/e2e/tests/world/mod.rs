@@ -55,11 +55,11 @@ pub fn component(name: &str) -> Vec<u8> {
 }
 
 /// Calls the simulator's router; a marked 599 is a broken connection.
-struct InProcess(Sim);
+struct InProcess(Sim, BTreeMap<String, Sim>);
 
 #[async_trait]
 impl Transport for InProcess {
-    async fn send(&self, _base: &str, authorization: &str, request: &Request) -> Result<Response, TransportError> {
+    async fn send(&self, base: &str, authorization: &str, request: &Request) -> Result<Response, TransportError> {
         let encode =
             |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
         let pairs: Vec<String> = request.params.iter().map(|(k, v)| format!("{}={}", encode(k), encode(v))).collect();
@@ -76,7 +76,8 @@ impl Transport for InProcess {
         if !body.is_empty() {
             built = built.header("content-type", "application/x-www-form-urlencoded");
         }
-        let answer = self.0.router().oneshot(built.body(Body::from(body)).unwrap()).await.unwrap();
+        let sim = self.1.get(base).unwrap_or(&self.0);
+        let answer = sim.router().oneshot(built.body(Body::from(body)).unwrap()).await.unwrap();
         if answer.headers().contains_key("x-sim-lost") {
             return Err(TransportError::MaybeSent("the connection broke".into()));
         }
@@ -96,6 +97,8 @@ pub struct World {
     pub sender: Arc<Sender>,
     /// Its hosts send again what they are in doubt about, without looking: for suites that must notice it.
     pub blind: bool,
+    /// Further clusters, by the URL that they answer at.
+    pub others: BTreeMap<String, Sim>,
     /// What its hosts' runtimes are set to, beside what tests are run with anyway.
     pub tune: fn(&mut RuntimeConfig),
     dir: tempfile::TempDir,
@@ -179,6 +182,7 @@ impl World {
             keyring,
             sender: Arc::new(sender),
             blind: false,
+            others: BTreeMap::new(),
             tune: |_| {},
             dir: tempfile::tempdir().unwrap(),
         };
@@ -261,7 +265,7 @@ impl World {
     }
 
     pub fn servers(&self) -> Arc<Servers> {
-        let transport = Arc::new(InProcess(self.sim.clone()));
+        let transport = Arc::new(InProcess(self.sim.clone(), self.others.clone()));
         Arc::new(Servers::with_transport(Arc::clone(&self.books), Arc::clone(&self.keyring), transport))
     }
 
