@@ -87,7 +87,12 @@ impl Sim {
             if state.vms.contains_key(&newid) {
                 return Err(format!("unable to create VM {newid}: config file already exists"));
             }
-            let config = [("lock".to_owned(), "clone".to_owned())].into();
+            // What qemu-server writes first: a comment, read back as the description, and the lock.
+            let config = [
+                ("lock".to_owned(), "clone".to_owned()),
+                ("description".to_owned(), " qmclone temporary file\n".to_owned()),
+            ]
+            .into();
             state.vms.insert(newid, Vm { vmid: newid, node: target.to_owned(), config, ..Vm::default() });
         }
         Self::sleep(timing.clone_stub).await;

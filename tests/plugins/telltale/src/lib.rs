@@ -24,13 +24,18 @@ fn needles(text: &str) -> Vec<Vec<u8>> {
 fn stands(masked: &[u8]) -> usize {
     let size = core::arch::wasm32::memory_size(0) * 65_536;
     let at = |address: usize| {
-        #[allow(unsafe_code, reason = "every address below the memory's size can be read, and reading is all that is done")]
+        #[allow(
+            unsafe_code,
+            reason = "every address below the memory's size can be read, and reading is all that is done"
+        )]
         // SAFETY: the address is inside the linear memory and not zero.
         unsafe {
             core::ptr::with_exposed_provenance::<u8>(address).read_volatile()
         }
     };
-    (1..size.saturating_sub(masked.len())).filter(|from| masked.iter().enumerate().all(|(n, b)| at(from + n) ^ MASK == *b)).count()
+    (1..size.saturating_sub(masked.len()))
+        .filter(|from| masked.iter().enumerate().all(|(n, b)| at(from + n) ^ MASK == *b))
+        .count()
 }
 
 #[cfg(not(target_family = "wasm"))]
@@ -68,7 +73,8 @@ impl Provider for Telltale {
         for request in &requests {
             match http::Host.send(request) {
                 Ok(response) => {
-                    let headers: String = response.headers.iter().map(|(name, value)| format!("{name}: {value}\n")).collect();
+                    let headers: String =
+                        response.headers.iter().map(|(name, value)| format!("{name}: {value}\n")).collect();
                     checks.push(check("echo", masked(format!("{headers}\n{}", response.text).as_bytes())));
                 }
                 Err(failure) => checks.push(check("echo-failed", format!("{}: {}", failure.code, failure.message))),
