@@ -245,7 +245,13 @@ impl Engine {
             data.insert("reason".into(), reason.message.clone().into());
         }
         commit.events.push(ended);
-        tracing::info!(operation = %run.operation.id, kind = kind.kind, status = status.as_str(), "operation ended");
+        let (service, kind) = (wharf_store::queue::subject(&run.service), &kind.kind);
+        let why = reason.as_ref().map(|r| r.message.as_str());
+        if status == Status::NeedsAdmin {
+            tracing::error!(service, operation = %run.operation.id, kind, why, "operation stopped: a person has to go on with it");
+        } else {
+            tracing::info!(service, operation = %run.operation.id, kind, status = status.as_str(), why, "operation ended");
+        }
         commit.then = Then::Finish { status, phase, reason };
     }
 

@@ -121,6 +121,10 @@ impl Engine {
             Accepted::KeyReused => Err(WishError::KeyReused),
             Accepted::NoService => Err(WishError::NoService),
             done @ Accepted::Done { .. } => {
+                if let Accepted::Done { service, operation: Some(operation), replayed: false } = &done {
+                    let (service, kind) = (wharf_store::queue::subject(service), &operation.kind);
+                    tracing::info!(service, operation = %operation.id, kind, "operation accepted");
+                }
                 self.nudge();
                 self.notices.tell(crate::Notice::Events);
                 Ok(done)
