@@ -57,6 +57,20 @@ impl Client {
         Ok(answer.error_for_status()?.text().await?)
     }
 
+    /// The entries of an operation's log, by its live stream: which ends when the operation has.
+    pub async fn log(&self, operation: &str) -> Result<Vec<Value>> {
+        let answer = http()
+            .get(format!("{}/v1/operations/{operation}/log", self.url))
+            .bearer_auth(&self.token)
+            .header("accept", "text/event-stream")
+            .send()
+            .await?;
+        let text = answer.error_for_status()?.text().await?;
+        let data = text.lines().filter_map(|line| line.strip_prefix("data:"));
+        let entries = data.map(|json| serde_json::from_str::<Value>(json.trim())).collect::<Result<Vec<_>, _>>()?;
+        Ok(entries.into_iter().filter(|entry| entry.get("n").is_some()).collect())
+    }
+
     async fn send(&self, request: reqwest::RequestBuilder, path: &str) -> Result<Value> {
         let answer = request.bearer_auth(&self.token).send().await.with_context(|| path.to_owned())?;
         let status = answer.status();

@@ -2,7 +2,7 @@
 
 #![allow(clippy::indexing_slicing, reason = "JSON values answer null for what they lack, and this is test code")]
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use anyhow::{Result, ensure};
 use clap::Parser;
@@ -67,6 +67,7 @@ async fn main() -> Result<()> {
         println!("\n{}", house.client.text(&format!("/v1/services/shop:{service}/log")).await?);
     }
     for (service, ..) in &orders {
+        check_states(&house, service).await?;
         check_dns(&house, service).await?;
     }
     println!("\nterminating 5001 …");
@@ -103,6 +104,30 @@ async fn main() -> Result<()> {
 
 fn finished(event: &Value) -> bool {
     event["type"].as_str().is_some_and(|t| t.contains("operation.finished"))
+}
+
+/// Fifteen states, of which those that one write satisfied name it, and durations that come to the whole time.
+async fn check_states(house: &House, service: &str) -> Result<()> {
+    let shown = house.client.get(&format!("/v1/services/shop:{service}")).await?;
+    let operation = &shown["operation"];
+    let log = house.client.log(operation["id"].as_str().unwrap_or_default()).await?;
+    let steps: Vec<&Value> = log.iter().filter(|entry| entry["what"] == "step").collect();
+    let reached = steps.iter().filter(|s| matches!(s["result"]["is"].as_str(), Some("success" | "skip"))).count();
+    ensure!(reached == 15, "the deploy of {service} went through {reached} states, not 15");
+    let total: i64 = steps.iter().filter_map(|s| s["duration_ms"].as_i64()).sum();
+    let wall =
+        operation["ended_ms"].as_i64().unwrap_or_default() - operation["created_ms"].as_i64().unwrap_or_default();
+    ensure!((total - wall).abs() * 20 <= wall, "the states of {service} took {total} ms, the whole deploy {wall} ms");
+    let mut writes = BTreeMap::<&str, u32>::new();
+    for effect in steps.iter().filter_map(|s| s["effect"].as_str()) {
+        *writes.entry(effect).or_default() += 1;
+    }
+    let shared = writes.values().copied().max().unwrap_or_default();
+    ensure!(shared > 1, "no write of {service} satisfied several states");
+    println!(
+        "{service}: 15 states in {wall} ms, their durations come to {total} ms; one write satisfied {shared} of them"
+    );
+    Ok(())
 }
 
 /// A, AAAA and PTR, as the name server answers, for what the service holds.
