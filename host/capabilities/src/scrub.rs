@@ -36,7 +36,9 @@ impl Scrubber {
         for (slot, value) in pairs {
             let put = format!("[secret {slot}]");
             let trimmed = value.trim_ascii();
-            for value in [value, trimmed] {
+            // What stands behind the prefix of Standard Webhooks is the whole secret.
+            let bare = trimmed.strip_prefix(b"whsec_").unwrap_or(trimmed);
+            for value in [value, trimmed, bare] {
                 if value.len() >= SHORTEST {
                     needles.extend(forms(value).into_iter().map(|form| (form, put.clone())));
                 }
@@ -71,28 +73,16 @@ impl Scrubber {
 fn forms(value: &[u8]) -> Vec<Zeroizing<Vec<u8>>> {
     let mut all = vec![value.to_vec()];
     if let Ok(text) = std::str::from_utf8(value) {
-        let json = serde_json::to_string(text).unwrap_or_default();
-        let json = json.get(1..json.len().saturating_sub(1)).unwrap_or_default().to_owned();
-        // PHP escapes slashes and everything that is not ASCII; Python the latter.
-        let ascii = json.chars().fold(String::new(), |mut out, c| {
-            if c.is_ascii() {
-                out.push(c);
-            } else {
-                let mut units = [0; 2];
-                for unit in c.encode_utf16(&mut units) {
-                    out.push_str(&format!("\\u{unit:04x}"));
-                }
-            }
-            out
-        });
-        for form in [&json, &ascii] {
-            all.push(form.replace('/', "\\/").into_bytes());
-        }
+        let json = within_json(text);
+        // PHP escapes slashes and everything that is not ASCII, Python the latter, Go what is special in HTML, .NET most
+        // of it, in capitals.
+        let ascii = escaped(&json, |c| !c.is_ascii(), false);
+        let go = escaped(&json, |c| "&<>".contains(c), false);
+        let net = escaped(&json.replace("\\\"", "\\u0022"), |c| !c.is_ascii() || "&'+<>`".contains(c), true);
+        let mut written = vec![json.replace('/', "\\/"), ascii.replace('/', "\\/"), json, ascii, go, net];
         // A text within a text: JSON that is logged as JSON.
-        let twice = serde_json::to_string(&json).unwrap_or_default();
-        all.push(twice.get(1..twice.len().saturating_sub(1)).unwrap_or_default().as_bytes().to_vec());
-        all.push(json.into_bytes());
-        all.push(ascii.into_bytes());
+        written.extend(written.iter().map(|form| within_json(form)).collect::<Vec<_>>());
+        all.extend(written.into_iter().map(String::into_bytes));
         let html = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;");
         all.push(html.replace('\'', "&#039;").into_bytes());
         all.push(html.replace('\'', "&#39;").into_bytes());
@@ -120,6 +110,27 @@ fn forms(value: &[u8]) -> Vec<Zeroizing<Vec<u8>>> {
     }
     all.retain(|form| form.len() >= SHORTEST);
     all.into_iter().map(Zeroizing::new).collect()
+}
+
+/// A text as JSON writes it, without the quotation marks.
+fn within_json(text: &str) -> String {
+    let json = serde_json::to_string(text).unwrap_or_default();
+    json.get(1..json.len().saturating_sub(1)).unwrap_or_default().to_owned()
+}
+
+/// With `\u` and four digits in place of what is `odd`.
+fn escaped(json: &str, odd: impl Fn(char) -> bool, capitals: bool) -> String {
+    json.chars().fold(String::new(), |mut out, c| {
+        if odd(c) {
+            let mut units = [0; 2];
+            for unit in c.encode_utf16(&mut units) {
+                out.push_str(&if capitals { format!("\\u{unit:04X}") } else { format!("\\u{unit:04x}") });
+            }
+        } else {
+            out.push(c);
+        }
+        out
+    })
 }
 
 /// RFC 3986 leaves these as they are, and so do most encoders.
@@ -191,6 +202,9 @@ mod tests {
             serde_json::json!({"outer": json}).to_string(),
             json,
             r#"{"a":"p\u00e4\"ss\/w+rd &'1"}"#.to_owned(),
+            r#"{"a":"pä\"ss/w+rd \u0026'1"}"#.to_owned(),
+            r#"{"a":"p\u00E4\u0022ss/w\u002Brd \u0026\u00271"}"#.to_owned(),
+            serde_json::json!({"a": r#"p\u00e4\"ss\/w+rd &'1"#}).to_string(),
             url.to_lowercase(),
             url,
             url::form_urlencoded::byte_serialize(SECRET.as_bytes()).collect(),
@@ -206,6 +220,13 @@ mod tests {
             assert!(text.starts_with("before ") && text.ends_with(" after"), "{text}");
             assert_eq!(scrub.bytes(form.clone().into_bytes()), scrub.text(&form).into_bytes());
         }
+    }
+
+    #[test]
+    fn a_signing_secret_is_found_without_its_prefix() {
+        let scrub = Scrubber::of([("secret", b"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".as_slice())]);
+        assert_eq!(scrub.text("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"), "[secret secret]");
+        assert_eq!(scrub.text("key=MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw."), "key=[secret secret].");
     }
 
     #[test]

@@ -86,7 +86,7 @@ pub fn check(schema: &Value, settings: &Value) -> Vec<FieldError> {
             .iter_errors(settings)
             .filter_map(|e| {
                 let required = matches!(e.kind(), ValidationErrorKind::Required { .. });
-                let error = field_error(&e);
+                let error = field_error(&e, !secret.is_empty());
                 (!required || !secret.contains(&error.field)).then_some(error)
             })
             .take(MAX_ERRORS)
@@ -106,7 +106,8 @@ pub fn with_defaults(schema: &Value, settings: &Value) -> Value {
     settings
 }
 
-fn field_error(error: &jsonschema::ValidationError<'_>) -> FieldError {
+/// `discreet`: without the value, for who has secrets to enter may have entered one in the wrong field.
+fn field_error(error: &jsonschema::ValidationError<'_>, discreet: bool) -> FieldError {
     let at = error.instance_path().to_string();
     let (field, remedy) = match error.kind() {
         ValidationErrorKind::Required { property } => {
@@ -128,8 +129,8 @@ fn field_error(error: &jsonschema::ValidationError<'_>) -> FieldError {
         ValidationErrorKind::Type { .. } => (at, "use a value of that type".to_owned()),
         _ => (at, "see the description of this setting".to_owned()),
     };
-    // The message quotes the value; secrets are taken out before settings get here.
-    FieldError::new(field, crate::text::cut(&error.to_string(), 500), remedy)
+    let message = if discreet { error.masked_with("what was given").to_string() } else { error.to_string() };
+    FieldError::new(field, crate::text::cut(&message, 500), remedy)
 }
 
 fn properties(schema: &Value) -> impl Iterator<Item = (&String, &Value)> {

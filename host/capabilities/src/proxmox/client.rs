@@ -260,7 +260,9 @@ impl Client {
                 }
             };
         }
-        let text = text_of(&answer, &body);
+        // Once more, now that it is decoded: JSON has many ways to write a secret.
+        let clean = |text: &str| self.scrubber.text(text);
+        let text = clean(&text_of(&answer, &body));
         match answer.status {
             401 => {
                 let reason = format!(
@@ -278,8 +280,9 @@ impl Client {
             }
             400 => {
                 let errors = body.get("errors").and_then(Value::as_object);
-                let errors =
-                    errors.map(|map| map.iter().map(|(k, v)| (k.clone(), plain(v))).collect()).unwrap_or_default();
+                let errors = errors
+                    .map(|map| map.iter().map(|(k, v)| (clean(k), clean(&plain(v)))).collect())
+                    .unwrap_or_default();
                 Err(PveError::Parameter(if Vec::is_empty(&errors) { vec![("request".into(), text)] } else { errors }))
             }
             503 | 429 => Err(PveError::Busy(text)),

@@ -309,15 +309,52 @@ impl Executor {
         Ok(None)
     }
 
-    /// Puts values in where `{{name}}` stands, and says what to keep out of messages.
+    /// A text of a server without the service's secrets: it may quote what it was given, and when is up to it. What can't be
+    /// cleaned is not let out.
+    async fn clean(&self, service: &Service, text: String) -> String {
+        if text.is_empty() {
+            return text;
+        }
+        let owner = secret_owner(service.id);
+        let known = async {
+            let mut known = Vec::new();
+            for slot in self.books.secret_slots(&owner).await.map_err(|e| e.to_string())? {
+                if let Some(sealed) = self.books.secret(&owner, &slot).await.map_err(|e| e.to_string())? {
+                    let value = self.keyring.open(&owner, &slot, &sealed);
+                    known.push((slot.clone(), value.map_err(|e| format!("the secret `{slot}` of the service: {e}"))?));
+                }
+            }
+            Ok::<_, String>(known)
+        };
+        match known.await {
+            Ok(known) => Scrubber::of(known.iter().map(|(slot, v)| (slot.as_str(), v.as_slice()))).text(&text),
+            Err(why) => format!("what the server said is not shown, as it may hold a secret: {why}"),
+        }
+    }
+
+    async fn cleaned(&self, service: &Service, execution: Execution) -> Execution {
+        match execution {
+            Execution::Task(task) => Execution::Task(task),
+            Execution::Done(done) => {
+                let message = self.clean(service, done.message).await;
+                Execution::Done(EffectResult { message, ..done })
+            }
+            Execution::NotSent { code, reason, retry_after_ms } => {
+                Execution::NotSent { code, reason: self.clean(service, reason).await, retry_after_ms }
+            }
+            Execution::InDoubt { reason } => Execution::InDoubt { reason: self.clean(service, reason).await },
+            Execution::Stuck { reason } => Execution::Stuck { reason: self.clean(service, reason).await },
+        }
+    }
+
+    /// Puts values in where `{{name}}` stands.
     async fn reveal(
         &self,
         service: &Service,
         set: &BTreeMap<String, String>,
-    ) -> Result<(Vec<(String, String)>, Scrubber), Execution> {
+    ) -> Result<Vec<(String, String)>, Execution> {
         let owner = secret_owner(service.id);
         let mut params = Vec::new();
-        let mut secrets = Vec::new();
         for (key, value) in set {
             let mut value = value.clone();
             for name in placeholders(&value) {
@@ -335,7 +372,6 @@ impl Executor {
                 match self.keyring.open(&owner, &name, &sealed) {
                     Ok(secret) => {
                         value = value.replace(&format!("{{{{{name}}}}}"), &String::from_utf8_lossy(&secret));
-                        secrets.push((name, secret));
                     }
                     Err(error) => {
                         return Err(Execution::NotSent {
@@ -348,8 +384,7 @@ impl Executor {
             }
             params.push((key.clone(), value));
         }
-        let scrubber = Scrubber::of(secrets.iter().map(|(name, value)| (name.as_str(), value.as_slice())));
-        Ok((params, scrubber))
+        Ok(params)
     }
 
     async fn run(&self, client: &Client, effect: &Effect, service: &Service, body: &EffectBody) -> Execution {
@@ -404,7 +439,7 @@ impl Executor {
                 out.write("POST", &node, &format!("{at}/migrate"), params).await
             }
             EffectBody::Configure { set, delete, digest, .. } => {
-                let (mut params, scrubber) = match self.reveal(service, set).await {
+                let mut params = match self.reveal(service, set).await {
                     Ok(revealed) => revealed,
                     Err(execution) => return execution,
                 };
@@ -415,10 +450,7 @@ impl Executor {
                 // Allocating a disk may take longer than a proxied call may last, so it runs as a task.
                 let allocates = set.iter().any(|(k, v)| keys::new_disk(k, v).is_some());
                 let method = if allocates { "POST" } else { "PUT" };
-                return match out.write(method, &node, &format!("{at}/config"), params).await {
-                    Ok(value) => task_or_done(&value),
-                    Err(error) => scrubbed(after(error), &scrubber),
-                };
+                out.write(method, &node, &format!("{at}/config"), params).await
             }
             EffectBody::Resize { disk, to_mib, .. } => {
                 let params = owned(&[("disk", disk.clone()), ("size", format!("{to_mib}M"))]);
@@ -688,17 +720,6 @@ fn after_probe(error: PveError) -> Execution {
     Execution::InDoubt { reason: error.to_string() }
 }
 
-fn scrubbed(execution: Execution, scrubber: &Scrubber) -> Execution {
-    match execution {
-        Execution::Done(done) => Execution::Done(EffectResult { message: scrubber.text(&done.message), ..done }),
-        Execution::NotSent { code, reason, retry_after_ms } => {
-            Execution::NotSent { code, reason: scrubber.text(&reason), retry_after_ms }
-        }
-        Execution::InDoubt { reason } => Execution::InDoubt { reason: scrubber.text(&reason) },
-        other => other,
-    }
-}
-
 fn parse(effect: &Effect) -> Result<EffectBody, Execution> {
     serde_json::from_value(effect.body.clone()).map_err(|error| Execution::Stuck {
         reason: format!(
@@ -723,10 +744,11 @@ impl Effector for Executor {
             Ok(body) => body,
             Err(stuck) => return stuck,
         };
-        match self.servers.client(&effect.server).await {
+        let execution = match self.servers.client(&effect.server).await {
             Ok(client) => self.run(&client, effect, service, &body).await,
             Err(error) => after_read(error),
-        }
+        };
+        self.cleaned(service, execution).await
     }
 
     async fn probe(&self, effect: &Effect, service: &Service) -> Execution {
@@ -734,18 +756,28 @@ impl Effector for Executor {
             Ok(body) => body,
             Err(stuck) => return stuck,
         };
-        match self.servers.client(&effect.server).await {
+        let execution = match self.servers.client(&effect.server).await {
             Ok(client) => self.look_for(&client, effect, service, &body).await,
             Err(error) => after_probe(error),
-        }
+        };
+        self.cleaned(service, execution).await
     }
 
     async fn task(&self, effect: &Effect, service: &Service) -> TaskView {
         let Ok(body) = parse(effect) else { return TaskView::Lost { reason: "the effect can't be read".into() } };
         let Some(upid) = &effect.task else { return TaskView::Lost { reason: "no task id was kept".into() } };
-        match self.servers.client(&effect.server).await {
+        let view = match self.servers.client(&effect.server).await {
             Ok(client) => self.task_view(&client, effect, service, &body, upid).await,
             Err(error) => TaskView::Unreachable { reason: error.to_string() },
+        };
+        match view {
+            TaskView::Running => TaskView::Running,
+            TaskView::Ended(ended) => {
+                let message = self.clean(service, ended.message).await;
+                TaskView::Ended(EffectResult { message, ..ended })
+            }
+            TaskView::Lost { reason } => TaskView::Lost { reason: self.clean(service, reason).await },
+            TaskView::Unreachable { reason } => TaskView::Unreachable { reason: self.clean(service, reason).await },
         }
     }
 

@@ -130,3 +130,15 @@ fn a_required_secret_is_not_missed_in_the_settings_because_it_is_kept_apart() {
     let errors = check(&schema, &json!({}));
     assert_eq!(errors.iter().map(|e| e.field.as_str()).collect::<Vec<_>>(), ["/url"]);
 }
+
+#[test]
+fn a_secret_that_was_entered_in_the_wrong_field_is_not_quoted() {
+    let url = json!({"type": "string", "pattern": "^https://"});
+    let with_secret = json!({"properties": {"url": url, "key": {"type": "string", "x-secret": true}}});
+    let errors = check(&with_secret, &json!({"url": "s3cr3t-k3y"}));
+    assert_eq!(errors[0].field, "/url");
+    assert!(!errors[0].to_string().contains("s3cr3t") && errors[0].to_string().contains("^https://"), "{}", errors[0]);
+    // Where no secret is asked for, the value is what helps most.
+    let errors = check(&json!({"properties": {"url": url}}), &json!({"url": "ftp://ns1"}));
+    assert!(errors[0].message.contains("ftp://ns1"), "{}", errors[0]);
+}

@@ -33,9 +33,8 @@ fn stands(masked: &[u8]) -> usize {
             core::ptr::with_exposed_provenance::<u8>(address).read_volatile()
         }
     };
-    (1..size.saturating_sub(masked.len()))
-        .filter(|from| masked.iter().enumerate().all(|(n, b)| at(from + n) ^ MASK == *b))
-        .count()
+    let stands_at = |from: &usize| masked.iter().enumerate().all(|(n, b)| at(from + n) ^ MASK == *b);
+    (1..size.saturating_sub(masked.len())).filter(stands_at).count()
 }
 
 #[cfg(not(target_family = "wasm"))]
@@ -70,12 +69,15 @@ impl Provider for Telltale {
         let mut checks = Vec::new();
         // In a header and in a form's field, where the manifest allows it.
         let requests = [Request::get(&url).header("X-API-Key", slot), Request::new("POST", &url).form("key", slot)];
+        // Kept, so that what was received still stands whole in memory when that is searched.
+        let mut kept = Vec::new();
         for request in &requests {
             match http::Host.send(request) {
                 Ok(response) => {
                     let headers: String =
                         response.headers.iter().map(|(name, value)| format!("{name}: {value}\n")).collect();
                     checks.push(check("echo", masked(format!("{headers}\n{}", response.text).as_bytes())));
+                    kept.push(response);
                 }
                 Err(failure) => checks.push(check("echo-failed", format!("{}: {}", failure.code, failure.message))),
             }
@@ -85,7 +87,7 @@ impl Provider for Telltale {
         let json = |text: &str| Request::new("POST", &url).text("application/json", text);
         for (step, request) in [
             ("url", Request::get(format!("{url}/{slot}"))),
-            ("host", Request::get(url.replace("://", &format!("://{slot}.")))),
+            ("host", Request::get(url.replace("127.0.0.1", &format!("{slot}.peer.test")))),
             ("query", Request::get(&url).query("q", slot)),
             ("query-name", Request::get(&url).query(slot, "q")),
             ("header", Request::get(&url).header("X-Other", slot)),
@@ -101,6 +103,7 @@ impl Provider for Telltale {
         for needle in needles(&call.config("sought").unwrap_or_default()) {
             checks.push(check("memory", stands(&needle).to_string()));
         }
+        drop(kept);
         checks
     }
 
