@@ -105,7 +105,7 @@ async fn clones_share_the_slots_of_the_storage_that_they_write_to() {
     lab.step(&run).reserve(101).await.unwrap();
     let run = lab.again(&run).await;
     for (template, options, pool) in [
-        (9000, pairs(&[]), "clone:lab/local-lvm"),
+        (9000, pairs(&[]), "clone:lab/pve1/local-lvm"),
         (9001, pairs(&[("target", "pve2")]), "clone:lab/nfs"),
         (9000, pairs(&[("storage", "nfs")]), "clone:lab/nfs"),
     ] {

@@ -124,6 +124,11 @@ impl Engine {
             return Ok((String::new(), all(Done::Failed { reason, pause_ms: ADMIN_PAUSE_MS })));
         };
         let plugin = zone.plugin.clone();
+        if zone.off {
+            let reason =
+                format!("the zone `{name}` is switched off: what is in it is left as it is until it is on again");
+            return Ok((plugin, all(Done::Failed { reason, pause_ms: ADMIN_PAUSE_MS })));
+        }
         let job =
             ZoneJob { engine: self, name, zone: &zone, attempt: records.iter().map(|r| r.attempt).max().unwrap_or(0) };
         let done = match job.run(claim, records).await? {

@@ -4,12 +4,14 @@
 //! An intent that this worker did not commit itself just now is in doubt: it waits until the call can't arrive any more,
 //! then it is probed, and adopted or sent again; never repeated blindly.
 
+use std::time::Duration;
+
 use wharf_capabilities::effects::{Execution, TaskView};
 use wharf_model::{
     effect::{Effect, EffectResult, EffectState},
     operation::{Reason, Status},
 };
-use wharf_store::{Commit, Committed, EffectChange, Run, Then};
+use wharf_store::{Commit, Committed, EffectChange, Run, Then, rules};
 
 use crate::{
     Engine,
@@ -72,14 +74,19 @@ impl Engine {
             EffectState::Intent if fresh => {
                 self.may_send(hold).await?;
                 self.kill.reach("call:execute:before").await;
-                let execution = self.effector.execute(effect, &run.service).await;
+                let execution = hold.away(self.effector.execute(effect, &run.service)).await;
                 self.kill.reach("call:execute:after").await;
                 self.after_execution(run, effect, execution).await
             }
             EffectState::Intent => {
                 let now = self.clock.now_ms();
                 let settled_ms = effect.deadline_ms + self.config.doubt_margin_ms;
-                if now < settled_ms {
+                let longest = self.effector.call_timeout_ms(&effect.server).await + self.config.doubt_margin_ms;
+                if settled_ms - now > rules::FARTHEST_MS.max(longest) {
+                    // The clock was set back: that time will not come, so it is waited for by another clock.
+                    let longest = Duration::from_millis(u64::try_from(longest).unwrap_or(60_000));
+                    hold.away(tokio::time::sleep(longest)).await;
+                } else if now < settled_ms {
                     let reason = format!(
                         "it is not known whether the {} reached the server; looking again when it can't arrive any more",
                         effect.kind
@@ -87,13 +94,13 @@ impl Engine {
                     return self.wait(run, settled_ms, "in-doubt", reason).await;
                 }
                 self.kill.reach("call:probe:before").await;
-                let execution = self.effector.probe(effect, &run.service).await;
+                let execution = hold.away(self.effector.probe(effect, &run.service)).await;
                 self.kill.reach("call:probe:after").await;
                 self.after_execution(run, effect, execution).await
             }
             EffectState::Issued => {
                 self.kill.reach("call:task:before").await;
-                let view = self.effector.task(effect, &run.service).await;
+                let view = hold.away(self.effector.task(effect, &run.service)).await;
                 self.kill.reach("call:task:after").await;
                 match view {
                     // The watcher wakes it earlier.
@@ -104,7 +111,7 @@ impl Engine {
                     }
                     TaskView::Ended(result) => self.settle(run, effect, result).await,
                     TaskView::Lost { .. } => {
-                        let execution = self.effector.probe(effect, &run.service).await;
+                        let execution = hold.away(self.effector.probe(effect, &run.service)).await;
                         self.after_execution(run, effect, execution).await
                     }
                     TaskView::Unreachable { reason } => self.wait_failed(run, "server-unreachable", reason, None).await,
@@ -144,7 +151,9 @@ impl Engine {
                 Ok(Resolved::Given)
             }
             Execution::InDoubt { reason } => {
-                let due = (effect.deadline_ms + self.config.doubt_margin_ms).max(now + self.config.backoff_first_ms);
+                let settled = Some(effect.deadline_ms + self.config.doubt_margin_ms);
+                let settled = settled.filter(|at| at - now <= rules::FARTHEST_MS).unwrap_or(now + BEAT_MS);
+                let due = settled.max(now + self.config.backoff_first_ms);
                 self.wait(run, due, "in-doubt", reason).await
             }
             Execution::Stuck { reason } => {

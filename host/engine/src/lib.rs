@@ -32,6 +32,9 @@ pub struct EngineConfig {
     pub claim_ttl_ms: i64,
     /// Runs that this host works on at once. A run that waits for Proxmox is not worked on.
     pub concurrency: usize,
+    /// Runs that this host has claimed at once, those included whose write is on its way: a server that answers late keeps
+    /// hundreds, which cost a renewal every ten seconds each, and must not keep runs on other servers from being worked on.
+    pub claims: usize,
     /// Longest sleep of a loop that nobody wakes: the safety net under the wake-ups.
     pub sweep_ms: i64,
     /// Back-off of failures: first and longest.
@@ -49,6 +52,7 @@ impl Default for EngineConfig {
         Self {
             claim_ttl_ms: 30_000,
             concurrency: 64,
+            claims: 1_024,
             sweep_ms: 5_000,
             backoff_first_ms: 1_000,
             backoff_longest_ms: 300_000,

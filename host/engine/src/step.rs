@@ -118,7 +118,8 @@ impl Engine {
                 commit.attempt = Some(0);
                 if kind.states.last().is_some_and(|s| s.id == last) {
                     self.before_finish(run).await?;
-                    self.finish(run, kind, &mut commit, Status::Succeeded, &kind.final_phase, None);
+                    let phase = self.phase_after(run, kind).await?;
+                    self.finish(run, kind, &mut commit, Status::Succeeded, &phase, None);
                 }
             }
             Ok(Outcome::Waiting { after_ms, topic, reason }) => {
@@ -223,6 +224,22 @@ impl Engine {
     async fn before_finish(&self, run: &Run) -> Result<(), Stopped> {
         self.books.release_room(run.service.id).await?;
         Ok(())
+    }
+
+    /// The phase that this operation leads to. A suspension or its end mends nothing that had stopped before it: the service
+    /// goes on needing an admin.
+    async fn phase_after(&self, run: &Run, kind: &OperationKind) -> Result<String, Stopped> {
+        let aside = |kind: &str| matches!(kind, "suspend" | "unsuspend");
+        if aside(&kind.kind) {
+            let history = self.books.operations(run.service.id, wharf_store::rules::HISTORY).await?;
+            let mut before = history.iter().filter(|o| {
+                o.generation < run.operation.generation && !aside(&o.kind) && o.status != Status::Cancelled
+            });
+            if before.next().is_some_and(|o| o.status == Status::NeedsAdmin) {
+                return Ok(Phase::NeedsAdmin.as_str().to_owned());
+            }
+        }
+        Ok(kind.final_phase.clone())
     }
 
     pub(crate) fn finish(

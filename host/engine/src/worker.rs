@@ -1,5 +1,8 @@
 //! Claims due runs and drives each until it waits or ends, under renewal of its claim.
 //!
+//! While a server is asked, a run has its claim but no place among those that are worked on: one slow server would else take
+//! all places, and stop the deploys on every other.
+//!
 //! A worker whose claim could not be renewed for two thirds of its time stops by itself before anybody can take the run
 //! over; whatever it still writes is refused by the fence.
 
@@ -7,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures::FutureExt;
 use tokio::{
-    sync::{Mutex, Semaphore, watch},
+    sync::{Mutex, OwnedSemaphorePermit, Semaphore, watch},
     task::JoinSet,
     time::Instant,
 };
@@ -15,17 +18,33 @@ use wharf_store::{Claim, Run, StoreError};
 
 use crate::Engine;
 
-/// When a claim was last known to hold. Checked right before a write leaves the host.
-#[derive(Debug, Clone)]
-pub(crate) struct Hold(Arc<Mutex<Instant>>);
+/// What a worker has while it drives a run.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    /// When the claim was last known to hold. Checked right before a write leaves the host.
+    renewed: Mutex<Instant>,
+    /// Its place among those that are worked on; none while a server is asked.
+    place: Mutex<Option<OwnedSemaphorePermit>>,
+    places: Arc<Semaphore>,
+}
 
 impl Hold {
-    fn new() -> Self {
-        Self(Arc::new(Mutex::new(Instant::now())))
+    fn new(place: OwnedSemaphorePermit) -> Self {
+        let places = Arc::clone(place.semaphore());
+        Self { renewed: Mutex::new(Instant::now()), place: Mutex::new(Some(place)), places }
     }
 
     pub(crate) async fn age(&self) -> Duration {
-        self.0.lock().await.elapsed()
+        self.renewed.lock().await.elapsed()
+    }
+
+    /// Asks a server: somebody else is worked on until it has answered.
+    pub(crate) async fn away<T>(&self, call: impl Future<Output = T>) -> T {
+        drop(self.place.lock().await.take());
+        let answer = call.await;
+        // Never closed.
+        *self.place.lock().await = Arc::clone(&self.places).acquire_owned().await.ok();
+        answer
     }
 }
 
@@ -49,19 +68,22 @@ impl From<StoreError> for Stopped {
 
 impl Engine {
     pub(crate) async fn work_loop(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
-        let permits = Arc::new(Semaphore::new(self.config.concurrency));
+        let places = Arc::new(Semaphore::new(self.config.concurrency));
+        let claims = Arc::new(Semaphore::new(self.config.claims.max(self.config.concurrency)));
         // Dropped with this loop, so that nothing works on when the host is gone.
         let mut runs = JoinSet::new();
         loop {
             if *stop.borrow() {
                 break;
             }
-            let Ok(first) = Arc::clone(&permits).acquire_owned().await else { break };
-            let mut held = vec![first];
+            let Ok(claim) = Arc::clone(&claims).acquire_owned().await else { break };
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else { break };
+            let mut held = vec![(claim, place)];
             while held.len() < 32
-                && let Ok(permit) = Arc::clone(&permits).try_acquire_owned()
+                && let Ok(claim) = Arc::clone(&claims).try_acquire_owned()
+                && let Ok(place) = Arc::clone(&places).try_acquire_owned()
             {
-                held.push(permit);
+                held.push((claim, place));
             }
             let wanted = held.len();
             self.kill.reach("claim").await;
@@ -76,11 +98,11 @@ impl Engine {
             };
             let full = claimed.len() == wanted;
             for run in claimed {
-                let Some(permit) = held.pop() else { break };
+                let Some((claim, place)) = held.pop() else { break };
                 let engine = Arc::clone(&self);
                 runs.spawn(async move {
-                    engine.hold_and_drive(run).await;
-                    drop(permit);
+                    engine.hold_and_drive(run, place).await;
+                    drop(claim);
                     engine.work.notify_one();
                 });
             }
@@ -112,9 +134,9 @@ impl Engine {
         Duration::from_millis(u64::try_from(ms).unwrap_or(1_000))
     }
 
-    async fn hold_and_drive(&self, run: Run) {
+    async fn hold_and_drive(&self, run: Run, place: OwnedSemaphorePermit) {
         let claim = run.claim;
-        let hold = Hold::new();
+        let hold = Hold::new(place);
         // A panic in one run must not take the worker along.
         let driven = std::panic::AssertUnwindSafe(self.drive(run, &hold)).catch_unwind();
         let ended = tokio::select! {
@@ -145,7 +167,7 @@ impl Engine {
             self.kill.reach("renew").await;
             let asked = Instant::now();
             match self.books.renew(&claim, ttl, self.clock.now_ms()).await {
-                Ok(()) => *hold.0.lock().await = asked,
+                Ok(()) => *hold.renewed.lock().await = asked,
                 Err(StoreError::ClaimLost) => return,
                 Err(error) => {
                     tracing::warn!(operation = %claim.operation, %error, "can't renew the claim");

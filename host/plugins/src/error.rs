@@ -46,7 +46,10 @@ pub enum InstallError {
     /// A sentence for each thing that stands in the way.
     #[error("it can't run on this host: {}", .0.join("; "))]
     Contract(Vec<String>),
-    #[error("`{id}` wants {missing}, which it was not granted: look at what it is, and install it with that allowed")]
+    #[error(
+        "`{id}` wants {missing}, which it was not granted: look at what it is, and install it again with `--allow {0}` (in a request: `?allow={0}`)",
+        .interfaces.join(",")
+    )]
     NotGranted { id: String, missing: String, interfaces: Vec<String> },
     #[error("`{id}` does not want {extra}: leave it out of what you allow")]
     NotWanted { id: String, extra: String },

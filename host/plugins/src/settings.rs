@@ -86,7 +86,7 @@ pub fn check(schema: &Value, settings: &Value) -> Vec<FieldError> {
             .iter_errors(settings)
             .filter_map(|e| {
                 let required = matches!(e.kind(), ValidationErrorKind::Required { .. });
-                let error = field_error(&e, !secret.is_empty());
+                let error = field_error(schema, &e, !secret.is_empty());
                 (!required || !secret.contains(&error.field)).then_some(error)
             })
             .take(MAX_ERRORS)
@@ -107,30 +107,67 @@ pub fn with_defaults(schema: &Value, settings: &Value) -> Value {
 }
 
 /// `discreet`: without the value, for who has secrets to enter may have entered one in the wrong field.
-fn field_error(error: &jsonschema::ValidationError<'_>, discreet: bool) -> FieldError {
+fn field_error(schema: &Value, error: &jsonschema::ValidationError<'_>, discreet: bool) -> FieldError {
     let at = error.instance_path().to_string();
-    let (field, remedy) = match error.kind() {
+    // The schema whose rule is broken; none behind a reference.
+    let rule = error.schema_path().to_string();
+    let broken = rule.rsplit_once('/').and_then(|(parent, _)| schema.pointer(parent));
+    let about = |schema: Option<&Value>| {
+        let text = schema.and_then(|s| s.get("description")).and_then(Value::as_str).unwrap_or_default();
+        crate::text::cut(text.trim().trim_end_matches('.'), 300)
+    };
+    let said = || {
+        let said = if discreet { error.masked_with("what was given").to_string() } else { error.to_string() };
+        crate::text::cut(&said, 500)
+    };
+    let given = || match error.instance().as_ref() {
+        Value::String(text) if !discreet => format!("`{}`", crate::text::cut(text, 200)),
+        _ => "what was given".to_owned(),
+    };
+    let (field, message, remedy) = match error.kind() {
         ValidationErrorKind::Required { property } => {
             let name = property.as_str().unwrap_or_default();
-            (format!("{at}/{name}"), "give it a value".to_owned())
+            let own = broken.and_then(|s| s.get("properties")).and_then(|p| p.get(name));
+            let remedy = match about(own) {
+                text if text.is_empty() => "give it a value".to_owned(),
+                text => format!("give it a value ({text})"),
+            };
+            (format!("{at}/{name}"), "it is missing".to_owned(), remedy)
         }
         ValidationErrorKind::AdditionalProperties { unexpected }
-        | ValidationErrorKind::UnevaluatedProperties { unexpected } => (
-            unexpected.first().map_or_else(|| at.clone(), |name| format!("{at}/{name}")),
-            "remove it, or correct its name".to_owned(),
-        ),
-        ValidationErrorKind::Enum { options } => (at, format!("use one of {options}")),
-        ValidationErrorKind::Maximum { limit } => (at, format!("use {limit} or less")),
-        ValidationErrorKind::Minimum { limit } => (at, format!("use {limit} or more")),
-        ValidationErrorKind::MaxLength { limit } => (at, format!("use at most {limit} characters")),
-        ValidationErrorKind::MinLength { limit } => (at, format!("use at least {limit} characters")),
-        ValidationErrorKind::Pattern { pattern } => (at, format!("it must match {pattern}")),
-        ValidationErrorKind::Format { format } => (at, format!("it must be a valid {format}")),
-        ValidationErrorKind::Type { .. } => (at, "use a value of that type".to_owned()),
-        _ => (at, "see the description of this setting".to_owned()),
+        | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
+            let wrong = unexpected.first().map(String::as_str).unwrap_or_default();
+            let mut known: Vec<&str> = broken.into_iter().flat_map(properties).map(|(name, _)| name.as_str()).collect();
+            // Of many, those that begin alike are the likeliest.
+            known.sort_by_key(|name| !(name.get(..3).is_some() && name.get(..3) == wrong.get(..3)));
+            let remedy = if known.is_empty() {
+                "remove it".to_owned()
+            } else {
+                format!("remove it, or correct its name: there are {}", crate::text::cut(&known.join(", "), 200))
+            };
+            let field = unexpected.first().map_or_else(|| at.clone(), |name| format!("{at}/{name}"));
+            (field, "there is no such setting".to_owned(), remedy)
+        }
+        ValidationErrorKind::Enum { options } => (at, said(), format!("use one of {options}")),
+        ValidationErrorKind::Maximum { limit } => (at, said(), format!("use {limit} or less")),
+        ValidationErrorKind::Minimum { limit } => (at, said(), format!("use {limit} or more")),
+        ValidationErrorKind::MaxLength { limit } => (at, said(), format!("use at most {limit} characters")),
+        ValidationErrorKind::MinLength { limit } => (at, said(), format!("use at least {limit} characters")),
+        ValidationErrorKind::Pattern { pattern } => {
+            let remedy = match about(broken) {
+                text if text.is_empty() => format!("it must match {pattern}"),
+                text => format!("{text} (it must match {pattern})"),
+            };
+            (at, format!("{} does not have the form that is asked for", given()), remedy)
+        }
+        ValidationErrorKind::Format { format } => (at, said(), format!("it must be a valid {format}")),
+        ValidationErrorKind::Type { .. } => (at, said(), "use a value of that type".to_owned()),
+        _ => match about(broken) {
+            text if text.is_empty() => (at, said(), "see the description of this setting".to_owned()),
+            text => (at, said(), text),
+        },
     };
-    let message = if discreet { error.masked_with("what was given").to_string() } else { error.to_string() };
-    FieldError::new(field, crate::text::cut(&message, 500), remedy)
+    FieldError::new(field, message, remedy)
 }
 
 fn properties(schema: &Value) -> impl Iterator<Item = (&String, &Value)> {

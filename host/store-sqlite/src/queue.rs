@@ -36,6 +36,16 @@ impl Queue for SqliteStore {
             .run(move |c| {
                 Box::pin(async move {
                     let (owner, until, most) = (owner.to_string(), now.saturating_add(ttl_ms), limit(n));
+                    let farthest = now.saturating_add(rules::FARTHEST_MS);
+                    query!(
+                        "UPDATE queue SET due_ms = CASE WHEN owner IS NULL THEN ?1 ELSE ?2 END
+                         WHERE due_ms > ?3 AND wait_slot IS NULL",
+                        now,
+                        until,
+                        farthest
+                    )
+                    .execute(&mut *c)
+                    .await?;
                     let mut rows = query_as!(
                         QueueRow,
                         "UPDATE queue SET taken_over = owner IS NOT NULL, owner = ?1, epoch = epoch + 1, rev = rev + 1,
@@ -229,8 +239,16 @@ impl Queue for SqliteStore {
                 Box::pin(async move {
                     let mut row =
                         services::operation(c, operation).await?.ok_or_else(|| rules::no_operation(operation))?;
-                    rules::resume(&mut row, state, now)?;
                     let service = row.service_id.to_string();
+                    let terminated = query_scalar!(
+                        "SELECT COUNT(*) FROM operation WHERE service_id = ?1 AND generation > ?2 AND kind = ?3",
+                        service,
+                        row.generation,
+                        rules::TERMINATE
+                    )
+                    .fetch_one(&mut *c)
+                    .await?;
+                    rules::resume(&mut row, state, terminated > 0, now)?;
                     let live = query_scalar!("SELECT COUNT(*) FROM queue WHERE service_id = ?1", service)
                         .fetch_one(&mut *c)
                         .await?;

@@ -291,7 +291,18 @@ async fn want(
         if keys.contains(&key) {
             continue;
         }
-        if sent {
+        let heirs = query_scalar!(
+            "SELECT COUNT(*) FROM record
+             WHERE zone = ?1 AND name = ?2 AND rtype = ?3 AND value = ?4 AND service_id <> ?5 AND wanted = 1",
+            key.zone,
+            key.name,
+            key.rtype,
+            key.value,
+            id
+        )
+        .fetch_one(&mut *c)
+        .await?;
+        if sent && heirs == 0 {
             query!(
                 "UPDATE record SET wanted = 0, open = 1, attempt = 0, reason = NULL, due_ms = ?6, updated_ms = ?6
                  WHERE zone = ?1 AND name = ?2 AND rtype = ?3 AND value = ?4 AND service_id = ?5",
@@ -309,14 +320,27 @@ async fn want(
         }
     }
     for (key, ttl) in &wanted {
+        let given_up = query_scalar!(
+            "DELETE FROM record
+             WHERE zone = ?1 AND name = ?2 AND rtype = ?3 AND value = ?4 AND service_id <> ?5 AND wanted = 0 RETURNING sent",
+            key.zone,
+            key.name,
+            key.rtype,
+            key.value,
+            id
+        )
+        .fetch_all(&mut *c)
+        .await?;
+        let inherited = i64::from(given_up.into_iter().any(|sent| sent != 0));
         // New: due now. Wanted again: due now, for its removal may be under way. Wanted as before: as it is, but the TTL of one
         // that is still to be written may change.
         query!(
             "INSERT INTO record (zone, name, rtype, value, service_id, queue, ttl, wanted, sent, open, sought, attempt, due_ms,
                 updated_ms)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 1, 0, 1, 1, 0, ?8, ?8)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 1, ?9, 1, 1, 0, ?8, ?8)
              ON CONFLICT (zone, name, rtype, value, service_id) DO UPDATE SET
                 ttl = CASE WHEN wanted = 0 OR open = 1 THEN ?7 ELSE ttl END,
+                sent = MAX(sent, ?9),
                 open = CASE WHEN wanted = 0 THEN 1 ELSE open END,
                 attempt = CASE WHEN wanted = 0 THEN 0 ELSE attempt END,
                 reason = CASE WHEN wanted = 0 THEN NULL ELSE reason END,
@@ -331,7 +355,8 @@ async fn want(
             // `check_wanted` saw to it that there is one.
             queues.get(&key.zone).map(String::as_str).unwrap_or_default(),
             ttl,
-            now
+            now,
+            inherited
         )
         .execute(&mut *c)
         .await?;

@@ -316,7 +316,7 @@ pub(crate) async fn put_effect(c: &mut SqliteConnection, effect: &Effect, new: b
     Ok(())
 }
 
-/// Numbers go on without gaps; beyond the cap the oldest lines go, steps stay.
+/// Numbers go on without gaps; beyond the cap the oldest entries go, steps that were made stay.
 pub(crate) async fn append_log(
     c: &mut SqliteConnection,
     operation: OperationId,
@@ -337,7 +337,7 @@ pub(crate) async fn append_log(
     .await?
     .ok_or_else(|| rules::no_operation(operation))?;
     for (n, body) in (counts.log_last - added + 1..).zip(bodies) {
-        let step = matches!(body, LogBody::Step { .. });
+        let step = rules::stays(&body);
         let body = to_json(&body, "operation_log.body")?;
         query!(
             "INSERT INTO operation_log (operation_id, n, at_ms, step, body) VALUES (?1, ?2, ?3, ?4, ?5)",

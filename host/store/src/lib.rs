@@ -147,6 +147,9 @@ pub trait Queue: Send + Sync + 'static {
     /// Claims up to `n` due runs for `owner`: due = `due_ms <= now` and not parked for a slot. Each gets `epoch + 1` and
     /// `due_ms = now + ttl_ms`, its operation becomes `running`. A run whose owner did not renew in time is due again by
     /// itself. Oldest due first.
+    ///
+    /// A clock that was set back stops nobody: a run that is due later than any can be ([`rules::FARTHEST_MS`]) is due now;
+    /// if it is claimed, once its owner has had `ttl_ms` to renew.
     async fn claim(&self, owner: Uuid, ttl_ms: i64, n: usize, now: Millis) -> Result<Vec<Run>>;
     /// Everything again, as it stands, for a claim that is still held.
     async fn reload(&self, claim: &Claim) -> Result<Run>;
@@ -284,6 +287,9 @@ pub enum RecordOutcome {
 pub trait Records: Send + Sync + 'static {
     /// Replaces the service's wishes: rows not in `wanted` become unwanted (and go, if they were never written), new ones
     /// are due now; rows that stay and are written stay untouched. `queues` maps zone object to provider queue.
+    ///
+    /// The very same record may come to be another service's, with its address: then it is that service's alone, in the
+    /// ledger too, and its former owner's removal must not take it away.
     async fn want_records(
         &self,
         service: ServiceId,

@@ -157,7 +157,7 @@ pub enum EffectChange {
     New { kind: String, server: String, body: serde_json::Value, slot: Option<SlotPool>, deadline_ms: Millis },
     /// A planned one is about to be sent: as for `New`, takes its slot or parks the run again.
     Send { deadline_ms: Millis },
-    /// The server took it on as a task.
+    /// The server took it on as a task, or the task that was lost is found again under another id.
     Issued { task: String },
     /// Surely not done: back to `planned`, the slot is given back.
     NotSent,

@@ -12,16 +12,18 @@ use wharf_model::{
     effect::{Effect, EffectState, SlotPool},
     event::NewEvent,
     object::Hook,
-    operation::{Operation, OperationId, Reason, Status},
+    operation::{LogBody, Operation, OperationId, Reason, Status, StepResult},
     service::{Phase, Service, ServiceId},
 };
 
-use crate::{Accepted, Commit, Decision, EffectChange, NewOperation, Result, Room, ServicePatch, StoreError};
+use crate::{Accepted, Commit, Decision, EffectChange, NewOperation, Result, Room, ServicePatch, StoreError, Then};
 
 /// How many operations of a service are kept, open ones not counted away.
 pub const HISTORY: usize = 50;
-/// How many entries the log of one operation holds before its oldest lines go. Steps always stay.
+/// How many entries the log of one operation holds before its oldest go. Steps that were made always stay ([`stays`]).
 pub const LOG_CAP: i64 = 5_000;
+/// Nothing in the queue waits longer. What is due later was written before the clock was set back.
+pub const FARTHEST_MS: i64 = 2 * 3_600_000;
 /// How long an idempotency key is known.
 pub const IDEMPOTENCY_MS: i64 = 30 * 86_400_000;
 /// How long an address rests if nothing is said about its pool.
@@ -207,6 +209,21 @@ pub fn advance(operation: &mut Operation, commit: &Commit) {
     }
 }
 
+/// What a run may still say of its service once a newer wish has overtaken it, seen by its worker or not: the phase is that of
+/// the wish.
+pub fn overtaken(commit: &mut Commit, phase: Phase) {
+    commit.service.phase = None;
+    if let Then::Finish { phase: said, .. } = &mut commit.then {
+        *said = phase;
+    }
+    commit.events.retain(|event| event.kind != "service.phase-changed");
+    for event in &mut commit.events {
+        if let Some(said) = event.data.get_mut("phase") {
+            *said = phase.as_str().into();
+        }
+    }
+}
+
 /// A claimed operation.
 pub fn begin(operation: &mut Operation, now: Millis) {
     operation.status = Status::Running;
@@ -258,13 +275,22 @@ pub fn promote(operation: &mut Operation) {
     operation.reason = None;
 }
 
-/// An operation that an admin makes live again.
-pub fn resume(operation: &mut Operation, state: Option<String>, now: Millis) -> Result<()> {
+/// What ends a service: whatever came before it is not begun again.
+pub const TERMINATE: &str = "terminate";
+
+/// An operation that an admin makes live again. `terminated` = the service has a newer operation that ends it, over or not.
+pub fn resume(operation: &mut Operation, state: Option<String>, terminated: bool, now: Millis) -> Result<()> {
     if operation.status != Status::NeedsAdmin {
         return Err(StoreError::Conflict(format!(
             "the operation {} is {}, only one in needs-admin can be retried",
             operation.id,
             operation.status.as_str()
+        )));
+    }
+    if terminated {
+        return Err(StoreError::Conflict(format!(
+            "the service was terminated after the operation {} had stopped: only the newest terminate can go on",
+            operation.id
         )));
     }
     operation.status = Status::Waiting;
@@ -349,8 +375,8 @@ pub fn move_effect(change: EffectChange, operation: &Operation, last: Option<Eff
             }
         }
         EffectChange::Issued { task } => {
-            let again = effect.state == EffectState::Issued && effect.task.as_ref() == Some(&task);
-            if effect.state != EffectState::Intent && !again {
+            // A task that was lost may be found again under another id.
+            if !matches!(effect.state, EffectState::Intent | EffectState::Issued) {
                 return Err(wrong(&effect, "issued"));
             }
             effect.state = EffectState::Issued;
@@ -417,6 +443,11 @@ pub fn hooks_for<'a>(hooks: impl Iterator<Item = (&'a str, &'a serde_json::Value
         })
         .map(|(name, _)| name.to_owned())
         .collect()
+}
+
+/// Whether an entry stays in a full log: of steps there are as many as an operation has states, of failed tries any number.
+pub fn stays(body: &LogBody) -> bool {
+    matches!(body, LogBody::Step { result: StepResult::Success | StepResult::Skip { .. }, .. })
 }
 
 /// What is missing, in one form for all engines.

@@ -407,7 +407,7 @@ async fn a_marked_secret_is_found_nowhere() {
     let secrets = marked();
     let setup = Setup {
         secrets: secrets.clone(),
-        log: "debug".into(),
+        log: "trace".into(),
         server: json!({"timeout_ms": 4_000, "heavy_timeout_ms": 4_000}),
         ..Setup::default()
     };
@@ -549,7 +549,9 @@ async fn a_marked_secret_is_found_nowhere() {
     let mut house = house;
     house.wharf.take().unwrap().stop(Duration::from_secs(20)).await.unwrap();
     search.look_into(&house.dir.join("data"));
-    search.look("the host's log", &std::fs::read(house.dir.join("wharf.log")).unwrap());
+    let log = std::fs::read(house.dir.join("wharf.log")).unwrap();
+    assert!(memmem(&log, b"TRACE").is_some(), "it does not log all that it could");
+    search.look("the host's log", &log);
     assert!(search.found.is_empty(), "{} places:\n{}", search.places, search.found.join("\n"));
     println!("{} places, {} codings of {} secrets", search.places, search.needles.len(), 8);
     // The host has seen them: had the echoes not reached it, nothing would be shown by this.

@@ -204,7 +204,9 @@ impl Client {
             Arc::clone(nodes.entry(node.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(WRITES_PER_NODE))))
         };
         let crowded = || PveError::Busy(format!("node {node} has {WRITES_PER_NODE} writes in flight already"));
-        let _permit = tokio::time::timeout_at(end, gate.acquire()).await.map_err(|_| crowded())?;
+        // Half of the time at most: a write that leaves with too little of it left would end in doubt for nothing.
+        let patience = end.saturating_duration_since(Instant::now()) / 2;
+        let _permit = tokio::time::timeout(patience, gate.acquire()).await.map_err(|_| crowded())?;
         let mut answer = Err(PveError::Config(format!("server `{}` has no URL: enter one", self.name)));
         for url in &self.config.urls {
             let left = end.saturating_duration_since(Instant::now());

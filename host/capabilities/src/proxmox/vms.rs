@@ -409,7 +409,16 @@ impl vms::HostVm for CallState {
                 disk.and_then(|(_, v)| v.split_once(':')).map(|(s, _)| s.to_owned()).unwrap_or_default()
             }
         };
-        let slot = SlotPool { name: format!("clone:{}/{storage}", client.name), cap: client.config.clones_per_storage };
+        // A storage of one node's own is as many storages as there are nodes: one that is slow must not hold up the others.
+        let target = options.iter().find(|(k, _)| k == "target").map(|(_, v)| v.clone());
+        let node = match target {
+            Some(node) => node,
+            None => attempt!(client.node_of(template).await).unwrap_or_default(),
+        };
+        let resources = attempt!(client.resources(false).await);
+        let shared = resources.storages.iter().any(|s| s.name == storage && s.shared);
+        let place = if shared { storage } else { format!("{node}/{storage}") };
+        let slot = SlotPool { name: format!("clone:{}/{place}", client.name), cap: client.config.clones_per_storage };
         let body = EffectBody::Clone { vmid, template, name, full, options: options.into_iter().collect() };
         self.submit("clone", &body, Some(slot))
     }

@@ -142,3 +142,22 @@ fn a_secret_that_was_entered_in_the_wrong_field_is_not_quoted() {
     let errors = check(&json!({"properties": {"url": url}}), &json!({"url": "ftp://ns1"}));
     assert!(errors[0].message.contains("ftp://ns1"), "{}", errors[0]);
 }
+
+#[test]
+fn a_wrong_setting_is_told_in_the_words_of_its_description() {
+    let schema = json!({"type": "object", "required": ["url"], "additionalProperties": false, "properties": {
+        "alpha": {"type": "string"}, "size": {"type": "integer"},
+        "url": {"type": "string", "description": "As in https://ns1:8081.", "pattern": "^https://"}
+    }});
+    let told = |settings| check(&schema, &settings)[0].to_string();
+    assert_eq!(told(json!({})), "/url: it is missing: give it a value (As in https://ns1:8081)");
+    assert_eq!(
+        told(json!({"url": "ns1"})),
+        "/url: `ns1` does not have the form that is asked for: As in https://ns1:8081 (it must match ^https://)"
+    );
+    // Those that begin alike come first.
+    assert_eq!(
+        told(json!({"url": "https://x", "sizes": 1})),
+        "/sizes: there is no such setting: remove it, or correct its name: there are size, alpha, url"
+    );
+}

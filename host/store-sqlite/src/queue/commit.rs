@@ -38,6 +38,9 @@ pub(super) async fn commit(c: &mut SqliteConnection, mut commit: Commit) -> Db<C
         .await?
         .ok_or_else(|| rules::no_operation(commit.claim.operation))?;
     let mut service = services::service(c, service_id).await?.ok_or_else(|| rules::no_service(service_id))?;
+    if live.preempted != 0 {
+        rules::overtaken(&mut commit, service.phase);
+    }
     let before = operation.clone();
     rules::advance(&mut operation, &commit);
     let mut touched = rules::patch_service(&mut service, std::mem::take(&mut commit.service), now);

@@ -73,8 +73,9 @@ pub async fn an_effect_moves_only_along_its_way(books: Books) {
     assert_eq!((sent.state, sent.deadline_ms), (EffectState::Intent, NOW + 7));
     change(&books, run.claim, issue("1"), NOW).await;
     change(&books, run.claim, issue("1"), NOW + 1).await;
-    refused(issue("2")).await;
+    assert_eq!(effect_of(change(&books, run.claim, issue("2"), NOW + 2).await).task.as_deref(), Some("2"));
     change(&books, run.claim, succeeded(), NOW).await;
+    refused(issue("3")).await;
     refused(succeeded()).await;
     refused(EffectChange::NotSent).await;
 }
@@ -205,7 +206,7 @@ pub async fn parked_runs_are_woken_in_the_order_in_which_they_came(books: Books)
     let mut order = Vec::new();
     for _ in 0..3 {
         change(&books, holder, succeeded(), NOW + 1).await;
-        commit(&books, holder, wait_until(NOW * 2), NOW + 1).await;
+        commit(&books, holder, wait_until(NOW + 3_600_000), NOW + 1).await;
         let next = claim(&books, NOW + 1).await;
         order.push(next.service.reference.clone());
         change(&books, next.claim, EffectChange::Send { deadline_ms: NOW }, NOW + 1).await;

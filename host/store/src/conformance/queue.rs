@@ -74,6 +74,20 @@ pub async fn a_renewed_claim_is_not_taken_over(books: Books) {
     assert!(claim_all(&books, NOW + 20_000 + TTL + 5).await.is_empty(), "late, but nobody had taken it");
 }
 
+pub async fn a_clock_that_was_set_back_stops_nobody(books: Books) {
+    const YEAR: i64 = 365 * 86_400_000;
+    create(&books, "1", NOW).await;
+    let waits = claim(&books, NOW).await;
+    commit(&books, waits.claim, wait_until(NOW + 5_000), NOW).await;
+    create(&books, "2", NOW).await;
+    let held = claim(&books, NOW).await;
+    let runs = claim_all(&books, NOW - YEAR).await;
+    assert_eq!(runs.iter().map(|r| r.claim.operation).collect::<Vec<_>>(), [waits.claim.operation]);
+    books.renew(&held.claim, TTL, NOW - YEAR + 10_000).await.unwrap();
+    assert_eq!(claim_all(&books, NOW - YEAR + TTL).await.len(), 1, "one that is held is not taken from a living owner");
+    assert_eq!(claim_all(&books, NOW - YEAR + TTL + 10_000).await.len(), 1, "and from a dead one after its time");
+}
+
 pub async fn the_oldest_due_is_claimed_first(books: Books) {
     for (reference, age) in [("a", 5), ("b", 9), ("c", 1), ("d", 7)] {
         create(&books, reference, NOW - age).await;
@@ -266,6 +280,24 @@ pub async fn a_full_log_loses_its_oldest_lines_and_keeps_its_steps(books: Books)
     assert_eq!(log[4_999].body, step(3));
 }
 
+pub async fn failed_tries_do_not_fill_the_log_without_end(books: Books) {
+    let (_, operation) = create(&books, "1", NOW).await;
+    let run = claim(&books, NOW).await;
+    let put = |log| Commit { log, ..Commit::new(run.claim, NOW, Then::Keep) };
+    let failed = |code: usize| {
+        let LogBody::Step { number, label, from, version, .. } = step(2) else { panic!("no step") };
+        let result = wharf_model::operation::StepResult::Error { code: code.to_string(), message: "no".into() };
+        LogBody::Step { to: from.clone(), number, label, from, result, effect: None, version, duration_ms: 0, epoch: 1 }
+    };
+    books.commit(put(vec![step(1)])).await.unwrap();
+    books.commit(put((0..5_010).map(failed).collect())).await.unwrap();
+    books.commit(put(vec![failed(5_010)])).await.unwrap();
+    let log = books.log(operation.id, 0, 10_000).await.unwrap();
+    assert_eq!(log.len(), 5_000);
+    assert_eq!(log[0].body, step(1), "the step that was made stays");
+    assert_eq!(log[4_999].body, failed(5_010), "and what was tried last");
+}
+
 pub async fn history_is_cut_to_fifty_and_open_operations_stay(books: Books) {
     let (service, first) = create(&books, "1", NOW).await;
     let mut now = NOW;
@@ -343,6 +375,24 @@ pub async fn resuming_is_refused_while_another_operation_is_live(books: Books) {
     assert!(matches!(result, Err(StoreError::Conflict(_))), "{result:?}");
     assert_eq!(now_at(&books, stopped.id).await.status, Status::NeedsAdmin);
     assert_eq!(claim_all(&books, NOW).await.len(), 1, "one live run a service");
+}
+
+pub async fn resuming_is_refused_once_the_service_was_terminated(books: Books) {
+    let (_, stopped) = create(&books, "1", NOW).await;
+    let run = claim(&books, NOW).await;
+    commit(&books, run.claim, give_up(), NOW).await;
+    let end = add(&books, "1", "terminate", NOW).await;
+    let run = claim(&books, NOW).await;
+    commit(&books, run.claim, give_up(), NOW).await;
+    let refused = books.resume(stopped.id, None, audit("resume"), NOW).await;
+    assert!(matches!(refused, Err(StoreError::Conflict(_))), "{refused:?}");
+    books.resume(end.id, None, audit("resume"), NOW).await.unwrap();
+    let run = claim(&books, NOW).await;
+    assert_eq!(run.operation.id, end.id);
+    commit(&books, run.claim, succeed(), NOW).await;
+    let refused = books.resume(stopped.id, None, audit("resume"), NOW).await;
+    assert!(matches!(refused, Err(StoreError::Conflict(_))), "{refused:?}");
+    assert!(claim_all(&books, NOW).await.is_empty());
 }
 
 pub async fn an_operation_finishes_only_in_a_final_status(books: Books) {

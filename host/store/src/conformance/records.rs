@@ -326,3 +326,24 @@ pub async fn wishes_of_others_are_refused(books: Books) {
     want(&books, one, &[], NOW).await;
     assert_eq!(only(&books, two).await.key, b);
 }
+
+pub async fn a_record_that_another_service_wants_now_is_not_removed(books: Books) {
+    let (former, heir, third) = (Uuid::now_v7(), Uuid::now_v7(), Uuid::now_v7());
+    let of = |service| key(service, "z1", "a");
+    write(&books, &of(former), NOW).await;
+    // Its removal fails for long, and meanwhile the address goes to another service of the same name.
+    want(&books, former, &[], NOW).await;
+    want(&books, heir, &[&of(heir)], NOW + 1).await;
+    assert!(books.records_of(former).await.unwrap().is_empty(), "nobody removes what is another's now");
+    let row = only(&books, heir).await;
+    assert!(row.wanted && !row.written, "it has to be looked at");
+    // It may stand there, so it is not forgotten if the wish ends before.
+    want(&books, heir, &[], NOW + 2).await;
+    assert!(!only(&books, heir).await.wanted);
+    write(&books, &of(heir), NOW + 3).await;
+    // Wanted by two at once: whoever gives it up leaves it to the other.
+    want(&books, third, &[&of(third)], NOW + 4).await;
+    want(&books, heir, &[], NOW + 5).await;
+    assert!(books.records_of(heir).await.unwrap().is_empty());
+    assert!(only(&books, third).await.wanted);
+}

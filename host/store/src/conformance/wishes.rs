@@ -215,6 +215,37 @@ pub async fn preempting_a_claimed_run_ends_its_next_wait_at_once(books: Books) {
     assert!(claim_all(&books, NOW + 1_000_003).await.is_empty(), "it has seen it by loading again");
 }
 
+pub async fn what_is_overtaken_leaves_the_phase_of_the_wish_that_overtook_it(books: Books) {
+    for (reference, then) in [("1", crate::Then::Keep), ("2", succeed()), ("3", give_up())] {
+        let (service, _) = create(&books, reference, NOW).await;
+        let run = claim(&books, NOW).await;
+        let terminate = |_: Option<&_>, _: &[_]| Decision::Change {
+            patch: ServicePatch { phase: Some(Phase::Terminating), ..ServicePatch::default() },
+            operation: Some(operation("terminate")),
+            cancel: Vec::new(),
+            preempt: true,
+            events: Vec::new(),
+        };
+        books.accept(accept(reference, terminate, NOW + 1)).await.unwrap();
+        let before = books.events_after(0, None, 100).await.unwrap().len();
+        let mut stale = crate::Commit::new(run.claim, NOW + 2, then);
+        stale.service.phase = Some(Phase::Provisioning);
+        for kind in ["service.phase-changed", "operation.finished"] {
+            let mut told = event(Some(&service), kind);
+            told.data = serde_json::json!({"phase": "active", "kind": "deploy"});
+            stale.events.push(told);
+        }
+        books.commit(stale).await.unwrap();
+        assert_eq!(books.service(service.id).await.unwrap().unwrap().phase, Phase::Terminating);
+        let told = books.events_after(0, None, 100).await.unwrap().split_off(before);
+        assert_eq!(told.len(), 1, "a phase that never came is not told of: {told:?}");
+        let data = serde_json::json!({"phase": "terminating", "kind": "deploy"});
+        assert_eq!((told[0].event.kind.as_str(), &told[0].event.data), ("operation.finished", &data));
+        let left = claim_all(&books, NOW + 2).await.len() + usize::from(reference == "1");
+        assert_eq!(left, 1, "the terminate follows");
+    }
+}
+
 pub async fn a_suspension_is_seen_at_once_while_an_operation_runs(books: Books) {
     let (service, _) = create(&books, "1", NOW).await;
     let run = claim(&books, NOW).await;

@@ -25,6 +25,10 @@ impl Queue for MemoryStore {
 
     async fn claim(&self, owner: Uuid, ttl_ms: i64, n: usize, now: Millis) -> Result<Vec<Run>> {
         self.write("claim", |state| {
+            let farthest = now.saturating_add(rules::FARTHEST_MS);
+            for live in state.queue.values_mut().filter(|l| l.due_ms > farthest && l.wait_slot.is_none()) {
+                live.due_ms = if live.owner.is_some() { now.saturating_add(ttl_ms) } else { now };
+            }
             let mut due: Vec<(Millis, OperationId)> = state
                 .queue
                 .iter()
@@ -136,7 +140,11 @@ impl Queue for MemoryStore {
     async fn resume(&self, operation: OperationId, to: Option<String>, audit: NewAudit, now: Millis) -> Result<()> {
         self.write("resume", |state| {
             let mut row = state.operations.get(&operation).cloned().ok_or_else(|| rules::no_operation(operation))?;
-            rules::resume(&mut row, to, now)?;
+            let terminated = state
+                .operations
+                .values()
+                .any(|o| o.service_id == row.service_id && o.generation > row.generation && o.kind == rules::TERMINATE);
+            rules::resume(&mut row, to, terminated, now)?;
             if state.live_of(row.service_id).is_some() {
                 return Err(StoreError::Conflict("another operation of the service is live: let it end first".into()));
             }
@@ -309,6 +317,9 @@ impl State {
         let mut live = self.held(&commit.claim)?.clone();
         let mut operation = self.operations.get(&id).cloned().ok_or_else(|| rules::no_operation(id))?;
         let mut service = self.services.get(&live.service).cloned().ok_or_else(|| rules::no_service(live.service))?;
+        if live.preempted {
+            rules::overtaken(&mut commit, service.phase);
+        }
         rules::advance(&mut operation, &commit);
         rules::patch_service(&mut service, std::mem::take(&mut commit.service), now);
         let last = self.last_effect(id).cloned();
@@ -440,7 +451,7 @@ impl State {
         let mut surplus = log.entries.len().saturating_sub(cap);
         if surplus > 0 {
             log.entries.retain(|entry| {
-                let goes = surplus > 0 && matches!(entry.body, LogBody::Line { .. });
+                let goes = surplus > 0 && !rules::stays(&entry.body);
                 surplus -= usize::from(goes);
                 !goes
             });

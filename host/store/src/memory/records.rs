@@ -25,9 +25,15 @@ impl Records for MemoryStore {
         self.write("want_records", |state| {
             records::check_wanted(service, &wanted, &queues)?;
             let keys: BTreeSet<RecordKey> = wanted.iter().map(|(key, _)| key.clone()).collect();
+            let left = state.records.keys().filter(|key| key.service_id == service && !keys.contains(key));
+            let handed_on: BTreeSet<RecordKey> =
+                left.filter(|key| state.twins(key).any(|(_, twin)| twin.wanted)).cloned().collect();
             state.records.retain(|key, row| {
                 if key.service_id != service {
                     return true;
+                }
+                if handed_on.contains(key) {
+                    return false;
                 }
                 if let Some(queue) = queues.get(&key.zone) {
                     row.queue.clone_from(queue);
@@ -38,6 +44,11 @@ impl Records for MemoryStore {
                 row.wanted || row.sent
             });
             for (key, ttl) in wanted {
+                let mut inherited = false;
+                let given_up = state.twins(&key).filter(|(_, twin)| !twin.wanted).map(|(key, _)| key.clone());
+                for twin in given_up.collect::<Vec<_>>() {
+                    inherited |= state.records.remove(&twin).is_some_and(|twin| twin.sent);
+                }
                 match state.records.get_mut(&key) {
                     Some(row) if row.wanted => {
                         if row.open {
@@ -46,6 +57,7 @@ impl Records for MemoryStore {
                     }
                     Some(row) => {
                         row.ttl = ttl;
+                        row.sent |= inherited;
                         row.wish(true, now);
                     }
                     None => {
@@ -56,7 +68,7 @@ impl Records for MemoryStore {
                                 queue,
                                 ttl,
                                 wanted: true,
-                                sent: false,
+                                sent: inherited,
                                 open: true,
                                 sought: true,
                                 attempt: 0,
@@ -218,6 +230,13 @@ impl Records for MemoryStore {
 }
 
 impl State {
+    /// The same record in the ledgers of other services.
+    fn twins(&self, key: &RecordKey) -> impl Iterator<Item = (&RecordKey, &Wish)> {
+        let of = |service_id: ServiceId| RecordKey { service_id, ..key.clone() };
+        let own = key.service_id;
+        self.records.range(of(Uuid::nil())..=of(Uuid::max())).filter(move |(twin, _)| twin.service_id != own)
+    }
+
     fn dns_held(&mut self, claim: &DnsClaim) -> Result<&mut Hold> {
         self.dns
             .get_mut(&claim.queue)
