@@ -1,8 +1,8 @@
 //! Tells lifecycle hooks of events: at least once, in order for a service, by a queue of its own.
 
-use std::sync::Arc;
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use tokio::sync::watch;
 use wharf_capabilities::call::HookBinding;
 use wharf_model::{
@@ -20,6 +20,8 @@ const CONCURRENCY: usize = 16;
 const TTL_MS: i64 = 60_000;
 /// A hook that is off keeps its events and is looked at again after this.
 const OFF_RETRY_MS: i64 = 300_000;
+/// A hook asks for no longer pause than this between two attempts.
+const LONGEST_RETRY_MS: i64 = 86_400_000;
 
 impl Engine {
     pub(crate) async fn delivery_loop(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
@@ -37,7 +39,12 @@ impl Engine {
             futures::stream::iter(claimed)
                 .for_each_concurrent(CONCURRENCY, |delivery| {
                     let engine = Arc::clone(&self);
-                    async move { engine.deliver(delivery).await }
+                    async move {
+                        // A panic about one must not end the loop for all.
+                        if AssertUnwindSafe(engine.deliver(delivery)).catch_unwind().await.is_err() {
+                            tracing::error!("the host failed while telling a hook; the event is told again");
+                        }
+                    }
                 })
                 .await;
             if some {
@@ -115,7 +122,11 @@ impl Engine {
                     reason = failure.message,
                     "delivery failed; it is tried again"
                 );
-                Some(failure.retry_after_ms.map_or_else(|| self.backoff_ms(delivery.attempt), i64::from))
+                Some(
+                    failure
+                        .retry_after_ms
+                        .map_or_else(|| self.backoff_ms(delivery.attempt), |ms| i64::from(ms).min(LONGEST_RETRY_MS)),
+                )
             }
             Action::FixInput | Action::ReportBug => {
                 tracing::warn!(hook = name, event = %delivery.event.id, kind = delivery.event.event.kind, reason = failure.message, "event dropped by the hook");

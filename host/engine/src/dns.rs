@@ -5,11 +5,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    panic::AssertUnwindSafe,
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use tokio::sync::watch;
 use wharf_capabilities::call::ZoneBinding;
 use wharf_model::{
@@ -35,6 +36,9 @@ const TTL_MS: i64 = 90_000;
 const ADMIN_PAUSE_MS: i64 = 600_000;
 /// Before a write without answer is looked at.
 const VERIFY_PAUSE_MS: i64 = 3_000;
+
+/// A provider is left alone for no longer than this, whatever it asks for.
+const LONGEST_RETRY_MS: i64 = 86_400_000;
 
 /// What a pass did about one record.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,10 +72,17 @@ impl Engine {
                 .for_each_concurrent(SERVERS, |claim| {
                     let engine = Arc::clone(&self);
                     async move {
-                        match engine.dns_pass(&claim).await {
-                            Ok(()) | Err(StoreError::ClaimLost) => {}
-                            Err(error) => {
+                        // A panic about one must not end the loop for all.
+                        match AssertUnwindSafe(engine.dns_pass(&claim)).catch_unwind().await {
+                            Ok(Ok(()) | Err(StoreError::ClaimLost)) => {}
+                            Ok(Err(error)) => {
                                 tracing::warn!(queue = claim.queue, %error, "DNS work stopped; it is taken up again")
+                            }
+                            Err(_) => {
+                                tracing::error!(
+                                    queue = claim.queue,
+                                    "the host failed at DNS work; it is taken up again"
+                                );
                             }
                         }
                         let _ = engine.books.release_dns(&claim, engine.clock.now_ms()).await;
@@ -277,7 +288,7 @@ impl ZoneJob<'_> {
     }
 
     fn after_problem(&self, problem: &Problem) -> Done {
-        let asked = problem.retry_after_ms.map(i64::from);
+        let asked = problem.retry_after_ms.map(|ms| i64::from(ms).min(LONGEST_RETRY_MS));
         let reason = problem.message.clone();
         match problem.action {
             ProblemAction::FixInput | ProblemAction::FixConfig | ProblemAction::ReportBug => {

@@ -29,9 +29,10 @@ pub(crate) struct Hold {
 }
 
 impl Hold {
-    fn new(place: OwnedSemaphorePermit) -> Self {
+    /// `asked`: when the claim was asked for, for from then on its time runs.
+    fn new(place: OwnedSemaphorePermit, asked: Instant) -> Self {
         let places = Arc::clone(place.semaphore());
-        Self { renewed: Mutex::new(Instant::now()), place: Mutex::new(Some(place)), places }
+        Self { renewed: Mutex::new(asked), place: Mutex::new(Some(place)), places }
     }
 
     pub(crate) async fn age(&self) -> Duration {
@@ -87,7 +88,7 @@ impl Engine {
             }
             let wanted = held.len();
             self.kill.reach("claim").await;
-            let now = self.clock.now_ms();
+            let (asked, now) = (Instant::now(), self.clock.now_ms());
             let claimed = match self.books.claim(self.owner, self.config.claim_ttl_ms, wanted, now).await {
                 Ok(runs) => runs,
                 Err(error) => {
@@ -101,7 +102,7 @@ impl Engine {
                 let Some((claim, place)) = held.pop() else { break };
                 let engine = Arc::clone(&self);
                 runs.spawn(async move {
-                    engine.hold_and_drive(run, place).await;
+                    engine.hold_and_drive(run, place, asked).await;
                     drop(claim);
                     engine.work.notify_one();
                 });
@@ -134,9 +135,9 @@ impl Engine {
         Duration::from_millis(u64::try_from(ms).unwrap_or(1_000))
     }
 
-    async fn hold_and_drive(&self, run: Run, place: OwnedSemaphorePermit) {
+    async fn hold_and_drive(&self, run: Run, place: OwnedSemaphorePermit, asked: Instant) {
         let claim = run.claim;
-        let hold = Hold::new(place);
+        let hold = Hold::new(place, asked);
         // A panic in one run must not take the worker along.
         let driven = std::panic::AssertUnwindSafe(self.drive(run, &hold)).catch_unwind();
         let ended = tokio::select! {
