@@ -12,6 +12,7 @@ use wharf_model::{
     lease::{Lease, Range},
     service::ServiceId,
 };
+use wharf_store::rows::{LeaseRow, address, address_key, corrupt, num, to_json, uid};
 use wharf_store::{
     Addresses, LeaseWish, Result, Room, StoreError,
     rules::{self, leases},
@@ -19,8 +20,7 @@ use wharf_store::{
 
 use crate::{
     SqliteStore,
-    error::{Db, DbError, corrupt},
-    rows::{LeaseRow, address, address_key, num, to_json, uid},
+    error::{Db, DbError},
     services,
 };
 
@@ -63,7 +63,7 @@ impl Addresses for SqliteStore {
             .fetch_all(&mut *reader)
             .await
             .map_err(DbError::from)?;
-        Ok(rows.into_iter().map(LeaseRow::model).collect::<Db<_>>()?)
+        Ok(rows.into_iter().map(LeaseRow::model).collect::<Result<_>>()?)
     }
 
     async fn release_leases(
@@ -216,7 +216,7 @@ impl Addresses for SqliteStore {
             .await
             .map_err(DbError::from)?;
         let row = |vmid: i64, service: String, live: i64| Ok((num(vmid, "vmid.vmid")?, uid(&service)?, live != 0));
-        Ok(rows.into_iter().map(|r| row(r.vmid, r.service_id, r.live)).collect::<Db<_>>()?)
+        Ok(rows.into_iter().map(|r| row(r.vmid, r.service_id, r.live)).collect::<Result<_>>()?)
     }
 
     async fn reserve_room(&self, room: Room, memory_limit_mib: u32, disk_limit_mib: u32) -> Result<bool> {
@@ -275,7 +275,7 @@ async fn leases_of(c: &mut SqliteConnection, service: ServiceId) -> Db<Vec<Lease
     )
     .fetch_all(&mut *c)
     .await?;
-    let mut found = rows.into_iter().map(LeaseRow::model).collect::<Db<Vec<_>>>()?;
+    let mut found = rows.into_iter().map(LeaseRow::model).collect::<Result<Vec<_>>>()?;
     leases::sort(&mut found);
     Ok(found)
 }
@@ -321,7 +321,7 @@ async fn put_lease(c: &mut SqliteConnection, lease: &Lease) -> Db<()> {
     .execute(&mut *c)
     .await?;
     if done.rows_affected() == 0 {
-        return Err(corrupt(format!("the address {} was chosen although it is held", lease.address)));
+        return Err(corrupt(format!("the address {} was chosen although it is held", lease.address)).into());
     }
     Ok(())
 }

@@ -32,11 +32,6 @@ impl From<DbError> for StoreError {
     }
 }
 
-/// A row that can't be read.
-pub(crate) fn corrupt(what: impl std::fmt::Display) -> DbError {
-    DbError::Store(StoreError::Corrupt(what.to_string()))
-}
-
 fn meaning(error: &sqlx::Error) -> StoreError {
     let sqlx::Error::Database(database) = error else {
         return match error {

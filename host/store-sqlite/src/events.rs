@@ -8,13 +8,13 @@ use wharf_model::{
     event::{Delivery, Event, NewEvent},
     plugin::AuditEntry,
 };
+use wharf_store::rows::{AuditRow, EventRow, from_json, num, to_json};
 use wharf_store::{Events, NewAudit, Result, StoreError, rules};
 
 use crate::{
     SqliteStore,
     error::{Db, DbError},
     limit,
-    rows::{AuditRow, EventRow, from_json, num, to_json},
 };
 
 #[async_trait]
@@ -44,7 +44,7 @@ impl Events for SqliteStore {
                     .await
             }
         };
-        Ok(rows.map_err(DbError::from)?.into_iter().map(EventRow::model).collect::<Db<_>>()?)
+        Ok(rows.map_err(DbError::from)?.into_iter().map(EventRow::model).collect::<Result<_>>()?)
     }
 
     async fn claim_deliveries(&self, owner: Uuid, ttl_ms: i64, n: usize, now: Millis) -> Result<Vec<Delivery>> {
@@ -154,7 +154,7 @@ impl Events for SqliteStore {
             .fetch_all(&mut *reader)
             .await
             .map_err(DbError::from)?;
-        Ok(rows.into_iter().map(AuditRow::model).collect::<Db<_>>()?)
+        Ok(rows.into_iter().map(AuditRow::model).collect::<Result<_>>()?)
     }
 }
 

@@ -10,7 +10,6 @@ mod objects;
 mod plugins;
 mod queue;
 mod records;
-mod rows;
 mod services;
 #[cfg(test)]
 mod tests;
@@ -43,6 +42,9 @@ pub struct SqliteStore {
     writer: Writer,
     readers: SqlitePool,
 }
+
+/// There is no other host.
+impl wharf_store::Signals for SqliteStore {}
 
 impl std::fmt::Debug for SqliteStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -6,14 +6,10 @@ use wharf_model::{
     Millis,
     object::{Object, ObjectKind},
 };
+use wharf_store::rows::{ObjectRow, to_json};
 use wharf_store::{NewAudit, Objects, Result, StoreError};
 
-use crate::{
-    SqliteStore,
-    error::{Db, DbError},
-    events, limit,
-    rows::{ObjectRow, to_json},
-};
+use crate::{SqliteStore, error::DbError, events, limit};
 
 #[async_trait]
 impl Objects for SqliteStore {
@@ -34,7 +30,7 @@ impl Objects for SqliteStore {
             .fetch_all(&mut *reader)
             .await
             .map_err(DbError::from)?;
-        Ok(rows.into_iter().map(ObjectRow::model).collect::<Db<_>>()?)
+        Ok(rows.into_iter().map(ObjectRow::model).collect::<Result<_>>()?)
     }
 
     async fn put_object(

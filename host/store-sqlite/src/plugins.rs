@@ -7,13 +7,13 @@ use wharf_model::{
     Millis,
     plugin::{PluginVersion, Rollout},
 };
+use wharf_store::rows::{PluginVersionRow, RolloutRow, to_json};
 use wharf_store::{NewAudit, Plugins, Result, StoreError, rules::plugins};
 
 use crate::{
     SqliteStore,
     error::{Db, DbError},
     events,
-    rows::{PluginVersionRow, RolloutRow, to_json},
 };
 
 #[async_trait]
@@ -66,7 +66,7 @@ impl Plugins for SqliteStore {
             .fetch_all(&mut *reader)
             .await
             .map_err(DbError::from)?;
-        let mut versions = rows.into_iter().map(PluginVersionRow::model).collect::<Db<Vec<_>>>()?;
+        let mut versions = rows.into_iter().map(PluginVersionRow::model).collect::<Result<Vec<_>>>()?;
         // 0.10 comes after 0.9: text does not sort like versions.
         versions.sort_by(|a, b| (&a.id, &a.version).cmp(&(&b.id, &b.version)));
         Ok(versions)
@@ -124,13 +124,13 @@ impl Plugins for SqliteStore {
             .fetch_all(&mut *reader)
             .await
             .map_err(DbError::from)?;
-        Ok(rows.into_iter().map(RolloutRow::model).collect::<Db<_>>()?)
+        Ok(rows.into_iter().map(RolloutRow::model).collect::<Result<_>>()?)
     }
 }
 
 async fn rollout(c: &mut SqliteConnection, id: &str) -> Db<Option<Rollout>> {
     let row = query_as!(RolloutRow, "SELECT * FROM rollout WHERE id = ?1", id).fetch_optional(&mut *c).await?;
-    row.map(RolloutRow::model).transpose()
+    Ok(row.map(RolloutRow::model).transpose()?)
 }
 
 async fn put(c: &mut SqliteConnection, rollout: &Rollout) -> Db<()> {

@@ -13,6 +13,7 @@ use wharf_model::{
     Millis,
     operation::{LogBody, Operation, OperationId},
 };
+use wharf_store::rows::{QueueRow, uid};
 use wharf_store::{
     Accept, Accepted, Claim, Commit, Committed, NewAudit, Queue, QueueCounts, Result, Run, StoreError, rules,
 };
@@ -20,9 +21,7 @@ use wharf_store::{
 use crate::{
     SqliteStore,
     error::{Db, DbError},
-    events, limit,
-    rows::{QueueRow, uid},
-    services,
+    events, limit, services,
 };
 
 #[async_trait]
@@ -206,7 +205,7 @@ impl Queue for SqliteStore {
         .fetch_all(&mut *reader)
         .await
         .map_err(DbError::from)?;
-        Ok(rows.into_iter().map(|r| Ok((uid(&r.operation)?, r.task))).collect::<Db<_>>()?)
+        Ok(rows.into_iter().map(|r| Ok((uid(&r.operation)?, r.task))).collect::<Result<_>>()?)
     }
 
     async fn servers_with_tasks(&self) -> Result<Vec<String>> {

@@ -10,13 +10,13 @@ use wharf_model::{
     record::{Record, RecordKey},
     service::ServiceId,
 };
+use wharf_store::rows::RecordRow;
 use wharf_store::{DnsClaim, RecordOutcome, Records, Result, StoreError, rules::records};
 
 use crate::{
     SqliteStore,
     error::{Db, DbError},
     limit,
-    rows::RecordRow,
 };
 
 #[async_trait]
@@ -39,7 +39,7 @@ impl Records for SqliteStore {
                 .fetch_all(&mut *reader)
                 .await
                 .map_err(DbError::from)?;
-        Ok(rows.into_iter().map(RecordRow::model).collect::<Db<_>>()?)
+        Ok(rows.into_iter().map(RecordRow::model).collect::<Result<_>>()?)
     }
 
     async fn records_in(&self, zone: &str) -> Result<Vec<Record>> {
@@ -52,7 +52,7 @@ impl Records for SqliteStore {
         .fetch_all(&mut *reader)
         .await
         .map_err(DbError::from)?;
-        Ok(rows.into_iter().map(RecordRow::model).collect::<Db<_>>()?)
+        Ok(rows.into_iter().map(RecordRow::model).collect::<Result<_>>()?)
     }
 
     async fn hurry_records(&self, service: Option<ServiceId>, now: Millis) -> Result<u64> {

@@ -9,13 +9,13 @@ use wharf_model::{
     operation::{LogBody, LogEntry, Operation, OperationId},
     service::{Service, ServiceId},
 };
+use wharf_store::rows::{EffectRow, OperationRow, ServiceRow, from_json, num, to_json};
 use wharf_store::{Result, ServiceFilter, Services, rules};
 
 use crate::{
     SqliteStore,
     error::{Db, DbError},
     limit,
-    rows::{EffectRow, OperationRow, ServiceRow, from_json, num, to_json},
 };
 
 #[async_trait]
@@ -45,7 +45,7 @@ impl Services for SqliteStore {
         .fetch_all(&mut *reader)
         .await
         .map_err(DbError::from)?;
-        Ok(rows.into_iter().map(ServiceRow::model).collect::<Db<_>>()?)
+        Ok(rows.into_iter().map(ServiceRow::model).collect::<Result<_>>()?)
     }
 
     async fn phase_counts(&self) -> Result<BTreeMap<String, i64>> {
@@ -67,7 +67,10 @@ impl Services for SqliteStore {
         .fetch_all(&mut *reader)
         .await
         .map_err(DbError::from)?;
-        Ok(rows.into_iter().map(|r| Ok((num(r.version, "operation.state_version")?, r.count))).collect::<Db<_>>()?)
+        Ok(rows
+            .into_iter()
+            .map(|r| Ok((num(r.version, "operation.state_version")?, r.count)))
+            .collect::<Result<_>>()?)
     }
 
     async fn operation(&self, id: OperationId) -> Result<Option<Operation>> {
@@ -86,7 +89,7 @@ impl Services for SqliteStore {
         .fetch_all(&mut *reader)
         .await
         .map_err(DbError::from)?;
-        Ok(rows.into_iter().map(OperationRow::model).collect::<Db<_>>()?)
+        Ok(rows.into_iter().map(OperationRow::model).collect::<Result<_>>()?)
     }
 
     async fn log(&self, operation: OperationId, after: i64, limit: usize) -> Result<Vec<LogEntry>> {
@@ -102,7 +105,7 @@ impl Services for SqliteStore {
         .await
         .map_err(DbError::from)?;
         let entry = |n, at_ms, body: String| Ok(LogEntry { n, at_ms, body: from_json(&body, "operation_log.body")? });
-        Ok(rows.into_iter().map(|r| entry(r.n, r.at_ms, r.body)).collect::<Db<_>>()?)
+        Ok(rows.into_iter().map(|r| entry(r.n, r.at_ms, r.body)).collect::<Result<_>>()?)
     }
 
     async fn effects(&self, operation: OperationId) -> Result<Vec<Effect>> {
@@ -112,21 +115,21 @@ impl Services for SqliteStore {
             .fetch_all(&mut *reader)
             .await
             .map_err(DbError::from)?;
-        Ok(rows.into_iter().map(EffectRow::model).collect::<Db<_>>()?)
+        Ok(rows.into_iter().map(EffectRow::model).collect::<Result<_>>()?)
     }
 }
 
 pub(crate) async fn service(c: &mut SqliteConnection, id: ServiceId) -> Db<Option<Service>> {
     let id = id.to_string();
     let row = query_as!(ServiceRow, "SELECT * FROM service WHERE id = ?1", id).fetch_optional(&mut *c).await?;
-    row.map(ServiceRow::model).transpose()
+    Ok(row.map(ServiceRow::model).transpose()?)
 }
 
 pub(crate) async fn service_by_ref(c: &mut SqliteConnection, panel: &str, reference: &str) -> Db<Option<Service>> {
     let row = query_as!(ServiceRow, "SELECT * FROM service WHERE panel = ?1 AND reference = ?2", panel, reference)
         .fetch_optional(&mut *c)
         .await?;
-    row.map(ServiceRow::model).transpose()
+    Ok(row.map(ServiceRow::model).transpose()?)
 }
 
 /// Inserts, or replaces all that can change.
@@ -193,7 +196,7 @@ pub(crate) async fn put_service(c: &mut SqliteConnection, service: &Service, new
 pub(crate) async fn operation(c: &mut SqliteConnection, id: OperationId) -> Db<Option<Operation>> {
     let id = id.to_string();
     let row = query_as!(OperationRow, "SELECT * FROM operation WHERE id = ?1", id).fetch_optional(&mut *c).await?;
-    row.map(OperationRow::model).transpose()
+    Ok(row.map(OperationRow::model).transpose()?)
 }
 
 /// Open operations, oldest first, the live one before all.
@@ -207,7 +210,7 @@ pub(crate) async fn open_operations(c: &mut SqliteConnection, service: ServiceId
     )
     .fetch_all(&mut *c)
     .await?;
-    rows.into_iter().map(OperationRow::model).collect()
+    Ok(rows.into_iter().map(OperationRow::model).collect::<Result<_>>()?)
 }
 
 pub(crate) async fn insert_operation(c: &mut SqliteConnection, operation: &Operation) -> Db<()> {
@@ -265,7 +268,7 @@ pub(crate) async fn last_effect(c: &mut SqliteConnection, operation: OperationId
         query_as!(EffectRow, "SELECT * FROM effect WHERE operation_id = ?1 ORDER BY sequence DESC LIMIT 1", operation)
             .fetch_optional(&mut *c)
             .await?;
-    row.map(EffectRow::model).transpose()
+    Ok(row.map(EffectRow::model).transpose()?)
 }
 
 /// Inserts, or replaces all that can change.

@@ -8,6 +8,7 @@
 pub mod conformance;
 pub mod memory;
 pub mod queue;
+pub mod rows;
 pub mod rules;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -53,11 +54,55 @@ pub enum StoreError {
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
 /// All the books together.
-pub trait Store: Objects + Services + Queue + Addresses + Records + Events + Plugins {}
-impl<T: Objects + Services + Queue + Addresses + Records + Events + Plugins> Store for T {}
+pub trait Store: Objects + Services + Queue + Addresses + Records + Events + Plugins + Signals {}
+impl<T: Objects + Services + Queue + Addresses + Records + Events + Plugins + Signals> Store for T {}
 
 /// As it is handed around.
 pub type Books = Arc<dyn Store>;
+
+/// What another host of the same books has committed, as a hint where to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// Runs became due.
+    Queue,
+    /// DNS records became due.
+    Records,
+    /// The feed has grown, deliveries are due.
+    Events,
+    /// Objects or their secrets have changed.
+    Objects,
+    /// Plugins were installed, rolled out or switched.
+    Plugins,
+    /// Some may have been missed: look at everything.
+    All,
+}
+
+impl Signal {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queue => "queue",
+            Self::Records => "records",
+            Self::Events => "events",
+            Self::Objects => "objects",
+            Self::Plugins => "plugins",
+            Self::All => "all",
+        }
+    }
+
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Queue, Self::Records, Self::Events, Self::Objects, Self::Plugins, Self::All]
+            .into_iter()
+            .find(|s| s.as_str() == word)
+    }
+}
+
+/// What tells of other hosts.
+pub trait Signals: Send + Sync + 'static {
+    /// `None` where there is one host only. One's own changes may come, too. A reader that lags has to look at everything.
+    fn signals(&self) -> Option<tokio::sync::broadcast::Receiver<Signal>> {
+        None
+    }
+}
 
 /// Servers, images, plans, pools, zones, panels, hooks, grants, tokens; and encrypted secrets.
 #[async_trait]

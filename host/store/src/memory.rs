@@ -70,6 +70,9 @@ pub struct MemoryStore {
     writes: AtomicU64,
 }
 
+/// There is no other process.
+impl crate::Signals for MemoryStore {}
+
 impl std::fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("MemoryStore").field("writes", &self.writes).finish_non_exhaustive()

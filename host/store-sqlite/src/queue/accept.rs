@@ -7,7 +7,8 @@ use wharf_store::{
 };
 
 use super::enqueue;
-use crate::{error::Db, events, rows::uid, services};
+use crate::{error::Db, events, services};
+use wharf_store::rows::uid;
 
 pub(super) async fn accept(c: &mut SqliteConnection, accept: Accept) -> Db<Accepted> {
     let Accept { panel, reference, idempotency, decide, now } = accept;

@@ -6,17 +6,16 @@ use wharf_model::{
     effect::SlotPool,
     operation::{OperationId, Status},
 };
+use wharf_store::rows::{QueueRow, num, uid};
 use wharf_store::{
-    Commit, Committed, StoreError, Then,
+    Commit, Committed, Result, StoreError, Then,
     rules::{self, SlotMove},
 };
 
 use super::enqueue;
 use crate::{
     error::{Db, DbError},
-    events,
-    rows::{QueueRow, num, uid},
-    services,
+    events, services,
 };
 
 pub(super) async fn commit(c: &mut SqliteConnection, mut commit: Commit) -> Db<Committed> {
@@ -149,7 +148,7 @@ pub(super) async fn commit(c: &mut SqliteConnection, mut commit: Commit) -> Db<C
 
 async fn held_slots(c: &mut SqliteConnection, pool: &str) -> Db<Vec<u32>> {
     let rows = query_scalar!("SELECT number FROM slot WHERE pool = ?1", pool).fetch_all(&mut *c).await?;
-    rows.into_iter().map(|n| num(n, "slot.number")).collect()
+    Ok(rows.into_iter().map(|n| num(n, "slot.number")).collect::<Result<_>>()?)
 }
 
 async fn take_slot(c: &mut SqliteConnection, pool: &SlotPool, operation: OperationId) -> Db<bool> {

@@ -1,7 +1,11 @@
-//! Rows as they stand in the tables, and the way to the words of the domain and back.
+//! Rows as they stand in the tables of the engines that speak SQL, and the way to the words of the domain and back.
+//!
+//! All engines have the same columns and the same kinds of values: whole numbers of 64 bits, text and bytes; times are Unix
+//! milliseconds, ids are text, JSON is text, yes and no are 1 and 0. So a row means the same everywhere and can be copied.
 
 use std::net::IpAddr;
 
+use crate::{Result, StoreError, rules::records};
 use serde::{Serialize, de::DeserializeOwned};
 use uuid::Uuid;
 use wharf_model::{
@@ -14,40 +18,42 @@ use wharf_model::{
     record::{Record, RecordKey},
     service::{Phase, Service},
 };
-use wharf_store::rules::records;
 
-use crate::error::{Db, corrupt};
+/// A row that can't be read.
+pub fn corrupt(what: impl std::fmt::Display) -> StoreError {
+    StoreError::Corrupt(what.to_string())
+}
 
 /// A whole number that must fit.
-pub(crate) fn num<T: TryFrom<i64>>(value: i64, column: &str) -> Db<T> {
+pub fn num<T: TryFrom<i64>>(value: i64, column: &str) -> Result<T> {
     T::try_from(value).map_err(|_| corrupt(format!("{column} is {value}, which is out of range")))
 }
 
-pub(crate) fn uid(text: &str) -> Db<Uuid> {
+pub fn uid(text: &str) -> Result<Uuid> {
     Uuid::try_parse(text).map_err(|_| corrupt(format!("{text} is no id")))
 }
 
-pub(crate) fn opt_uid(text: Option<&String>) -> Db<Option<Uuid>> {
+pub fn opt_uid(text: Option<&String>) -> Result<Option<Uuid>> {
     text.map(|t| uid(t)).transpose()
 }
 
-pub(crate) fn from_json<T: DeserializeOwned>(text: &str, column: &str) -> Db<T> {
+pub fn from_json<T: DeserializeOwned>(text: &str, column: &str) -> Result<T> {
     serde_json::from_str(text).map_err(|error| corrupt(format!("{column}: {error}")))
 }
 
-pub(crate) fn to_json<T: Serialize>(value: &T, column: &str) -> Db<String> {
+pub fn to_json<T: Serialize>(value: &T, column: &str) -> Result<String> {
     serde_json::to_string(value).map_err(|error| corrupt(format!("{column}: {error}")))
 }
 
 /// Family and 16 bytes: IPv4 is mapped into IPv6, so that all sort alike.
-pub(crate) fn address_key(address: IpAddr) -> (i64, Vec<u8>) {
+pub fn address_key(address: IpAddr) -> (i64, Vec<u8>) {
     match address {
         IpAddr::V4(v4) => (4, v4.to_ipv6_mapped().octets().to_vec()),
         IpAddr::V6(v6) => (6, v6.octets().to_vec()),
     }
 }
 
-pub(crate) fn address(family: i64, bytes: &[u8]) -> Db<IpAddr> {
+pub fn address(family: i64, bytes: &[u8]) -> Result<IpAddr> {
     let octets: [u8; 16] = bytes.try_into().map_err(|_| corrupt("an address has not 16 bytes"))?;
     let v6 = std::net::Ipv6Addr::from(octets);
     match family {
@@ -57,7 +63,7 @@ pub(crate) fn address(family: i64, bytes: &[u8]) -> Db<IpAddr> {
     }
 }
 
-pub(crate) struct ObjectRow {
+pub struct ObjectRow {
     pub kind: String,
     pub name: String,
     pub revision: i64,
@@ -67,7 +73,7 @@ pub(crate) struct ObjectRow {
 }
 
 impl ObjectRow {
-    pub fn model(self) -> Db<Object> {
+    pub fn model(self) -> Result<Object> {
         Ok(Object {
             kind: ObjectKind::parse(&self.kind)
                 .ok_or_else(|| corrupt(format!("{} is no kind of object", self.kind)))?,
@@ -80,7 +86,7 @@ impl ObjectRow {
     }
 }
 
-pub(crate) struct ServiceRow {
+pub struct ServiceRow {
     pub id: String,
     pub panel: String,
     pub reference: String,
@@ -103,7 +109,7 @@ pub(crate) struct ServiceRow {
 }
 
 impl ServiceRow {
-    pub fn model(self) -> Db<Service> {
+    pub fn model(self) -> Result<Service> {
         Ok(Service {
             id: uid(&self.id)?,
             options: from_json(&self.options, "service.options")?,
@@ -130,7 +136,7 @@ impl ServiceRow {
 
 /// Not all columns are read outside SQL, but `*` names them all.
 #[allow(dead_code)]
-pub(crate) struct OperationRow {
+pub struct OperationRow {
     pub id: String,
     pub service_id: String,
     pub generation: i64,
@@ -153,7 +159,7 @@ pub(crate) struct OperationRow {
 }
 
 impl OperationRow {
-    pub fn model(self) -> Db<Operation> {
+    pub fn model(self) -> Result<Operation> {
         Ok(Operation {
             id: uid(&self.id)?,
             service_id: uid(&self.service_id)?,
@@ -179,7 +185,7 @@ impl OperationRow {
 
 /// Not all columns are read outside SQL, but `*` names them all.
 #[allow(dead_code)]
-pub(crate) struct QueueRow {
+pub struct QueueRow {
     pub operation_id: String,
     pub service_id: String,
     pub due_ms: i64,
@@ -195,7 +201,7 @@ pub(crate) struct QueueRow {
     pub topic: Option<String>,
 }
 
-pub(crate) struct EffectRow {
+pub struct EffectRow {
     pub operation_id: String,
     pub sequence: i64,
     pub service_id: String,
@@ -215,7 +221,7 @@ pub(crate) struct EffectRow {
 }
 
 impl EffectRow {
-    pub fn model(self) -> Db<Effect> {
+    pub fn model(self) -> Result<Effect> {
         Ok(Effect {
             service_id: uid(&self.service_id)?,
             operation_id: uid(&self.operation_id)?,
@@ -240,7 +246,7 @@ impl EffectRow {
     }
 }
 
-pub(crate) struct LeaseRow {
+pub struct LeaseRow {
     pub domain: String,
     pub family: i64,
     pub address: Vec<u8>,
@@ -254,7 +260,7 @@ pub(crate) struct LeaseRow {
 }
 
 impl LeaseRow {
-    pub fn model(self) -> Db<Lease> {
+    pub fn model(self) -> Result<Lease> {
         Ok(Lease {
             address: address(self.family, &self.address)?,
             service_id: opt_uid(self.service_id.as_ref())?,
@@ -271,7 +277,7 @@ impl LeaseRow {
 
 /// Not all columns are read outside SQL, but `*` names them all.
 #[allow(dead_code)]
-pub(crate) struct RecordRow {
+pub struct RecordRow {
     pub zone: String,
     pub name: String,
     pub rtype: String,
@@ -290,7 +296,7 @@ pub(crate) struct RecordRow {
 }
 
 impl RecordRow {
-    pub fn model(self) -> Db<Record> {
+    pub fn model(self) -> Result<Record> {
         Ok(Record {
             key: RecordKey {
                 zone: self.zone,
@@ -310,7 +316,7 @@ impl RecordRow {
     }
 }
 
-pub(crate) struct EventRow {
+pub struct EventRow {
     pub seq: i64,
     pub id: String,
     pub at_ms: i64,
@@ -323,7 +329,7 @@ pub(crate) struct EventRow {
 }
 
 impl EventRow {
-    pub fn model(self) -> Db<Event> {
+    pub fn model(self) -> Result<Event> {
         Ok(Event {
             seq: self.seq,
             id: uid(&self.id)?,
@@ -340,7 +346,7 @@ impl EventRow {
     }
 }
 
-pub(crate) struct AuditRow {
+pub struct AuditRow {
     pub seq: i64,
     pub at_ms: i64,
     pub actor: String,
@@ -350,7 +356,7 @@ pub(crate) struct AuditRow {
 }
 
 impl AuditRow {
-    pub fn model(self) -> Db<AuditEntry> {
+    pub fn model(self) -> Result<AuditEntry> {
         Ok(AuditEntry {
             seq: self.seq,
             at_ms: self.at_ms,
@@ -362,7 +368,7 @@ impl AuditRow {
     }
 }
 
-pub(crate) struct PluginVersionRow {
+pub struct PluginVersionRow {
     pub id: String,
     pub version: String,
     pub digest: String,
@@ -372,12 +378,12 @@ pub(crate) struct PluginVersionRow {
     pub installed_by: String,
 }
 
-pub(crate) fn version(text: &str) -> Db<semver::Version> {
+pub fn version(text: &str) -> Result<semver::Version> {
     semver::Version::parse(text).map_err(|error| corrupt(format!("the version {text}: {error}")))
 }
 
 impl PluginVersionRow {
-    pub fn model(self) -> Db<PluginVersion> {
+    pub fn model(self) -> Result<PluginVersion> {
         Ok(PluginVersion {
             version: version(&self.version)?,
             manifest: from_json(&self.manifest, "plugin_version.manifest")?,
@@ -390,7 +396,7 @@ impl PluginVersionRow {
     }
 }
 
-pub(crate) struct RolloutRow {
+pub struct RolloutRow {
     pub id: String,
     pub current: String,
     pub previous: Option<String>,
@@ -399,7 +405,7 @@ pub(crate) struct RolloutRow {
 }
 
 impl RolloutRow {
-    pub fn model(self) -> Db<Rollout> {
+    pub fn model(self) -> Result<Rollout> {
         Ok(Rollout {
             current: version(&self.current)?,
             previous: self.previous.as_deref().map(version).transpose()?,

@@ -1,0 +1,348 @@
+//! Leases, VM numbers and room.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use async_trait::async_trait;
+use sqlx::{PgConnection, query, query_as, query_scalar};
+use wharf_model::{
+    Millis,
+    lease::{Lease, Range},
+    service::ServiceId,
+};
+use wharf_store::rows::{LeaseRow, address, address_key, corrupt, num, to_json, uid};
+use wharf_store::{
+    Addresses, LeaseWish, Result, Room, StoreError,
+    rules::{self, leases},
+};
+
+use crate::{
+    PostgresStore,
+    error::{Db, DbError},
+    lock::Lock,
+    services,
+};
+
+#[async_trait]
+impl Addresses for PostgresStore {
+    async fn lease(&self, wish: LeaseWish, now: Millis) -> Result<Vec<Lease>> {
+        self.write(move |c| {
+            Box::pin(async move {
+                leases::check_wish(&wish)?;
+                if services::lock_service(c, wish.service).await?.is_none() {
+                    return Err(rules::no_service(wish.service).into());
+                }
+                let domains: BTreeSet<&str> =
+                    wish.sets.iter().flat_map(|s| &s.ranges).map(|r| r.domain.as_str()).collect();
+                for domain in domains {
+                    Lock::Addresses(domain).take(c).await?;
+                }
+                let held = leases_of(c, wish.service).await?;
+                for set in &wish.sets {
+                    if leases::lacking(set, &held) == 0 {
+                        continue;
+                    }
+                    let mut taken = Vec::with_capacity(set.ranges.len());
+                    for range in &set.ranges {
+                        taken.push(taken_in(c, range, now).await?);
+                    }
+                    for lease in leases::fill(wish.service, set, &held, &taken, now)? {
+                        put_lease(c, &lease).await?;
+                    }
+                }
+                leases_of(c, wish.service).await
+            })
+        })
+        .await
+    }
+
+    async fn leases_of(&self, service: ServiceId) -> Result<Vec<Lease>> {
+        Ok(leases_of(&mut *self.reader().await?, service).await?)
+    }
+
+    async fn leases_in(&self, pool: &str) -> Result<Vec<Lease>> {
+        let mut reader = self.reader().await?;
+        let rows = query_as!(LeaseRow, "SELECT * FROM lease WHERE pool = $1 ORDER BY family, address, domain", pool)
+            .fetch_all(&mut *reader)
+            .await
+            .map_err(DbError::from)?;
+        Ok(rows.into_iter().map(LeaseRow::model).collect::<Result<_>>()?)
+    }
+
+    async fn release_leases(
+        &self,
+        service: ServiceId,
+        quarantine_ms: BTreeMap<String, i64>,
+        now: Millis,
+    ) -> Result<Vec<Lease>> {
+        self.write(move |c| {
+            Box::pin(async move {
+                let row = services::lock_service(c, service).await?.ok_or_else(|| rules::no_service(service))?;
+                let id = service.to_string();
+                let numbers = query_scalar!(r#"SELECT COUNT(*) AS "count!" FROM vmid WHERE service_id = $1"#, id)
+                    .fetch_one(&mut *c)
+                    .await?;
+                leases::may_release(&row, numbers > 0)?;
+                let mut released = leases_of(c, service).await?;
+                for lease in &mut released {
+                    leases::rest(lease, &quarantine_ms, now);
+                    let (family, key) = address_key(lease.address);
+                    query!(
+                        "UPDATE lease SET service_id = NULL, ptr = NULL, free_after_ms = $4
+                             WHERE domain = $1 AND family = $2 AND address = $3",
+                        lease.domain,
+                        family,
+                        key,
+                        lease.free_after_ms
+                    )
+                    .execute(&mut *c)
+                    .await?;
+                }
+                Ok(released)
+            })
+        })
+        .await
+    }
+
+    async fn set_ptr(&self, service: ServiceId, address: IpAddr, ptr: Option<String>) -> Result<()> {
+        self.write(move |c| {
+            Box::pin(async move {
+                let id = service.to_string();
+                let (family, key) = address_key(address);
+                let done = query!(
+                    "UPDATE lease SET ptr = $4 WHERE service_id = $1 AND family = $2 AND address = $3",
+                    id,
+                    family,
+                    key,
+                    ptr
+                )
+                .execute(&mut *c)
+                .await?;
+                if done.rows_affected() == 0 {
+                    return Err(StoreError::NotFound(format!("the address {address} of service {service}")).into());
+                }
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    async fn reserve_vmid(
+        &self,
+        server: &str,
+        service: ServiceId,
+        first: u32,
+        taken: &[u32],
+        _now: Millis,
+    ) -> Result<u32> {
+        let (server, taken) = (server.to_owned(), taken.iter().copied().collect::<BTreeSet<u32>>());
+        self.write(move |c| {
+            Box::pin(async move {
+                if services::lock_service(c, service).await?.is_none() {
+                    return Err(rules::no_service(service).into());
+                }
+                Lock::Numbers(&server).take(c).await?;
+                let id = service.to_string();
+                let live = query!(r#"SELECT server, vmid AS "vmid!" FROM vmid WHERE service_id = $1 AND live = 1"#, id)
+                    .fetch_optional(&mut *c)
+                    .await?;
+                let vmid: u32 = match live {
+                    Some(row) if row.server == server => num(row.vmid, "vmid.vmid")?,
+                    Some(row) => {
+                        return Err(StoreError::Conflict(format!(
+                            "the service {service} has number {} on server {}",
+                            row.vmid, row.server
+                        ))
+                        .into());
+                    }
+                    None => {
+                        let used = query_scalar!(
+                            "SELECT vmid FROM vmid WHERE server = $1 AND vmid >= $2",
+                            server,
+                            i64::from(first)
+                        )
+                        .fetch_all(&mut *c)
+                        .await?;
+                        let used: BTreeSet<i64> = used.into_iter().collect();
+                        let free = (first..).find(|n| !taken.contains(n) && !used.contains(&i64::from(*n)));
+                        let vmid = free.ok_or_else(|| {
+                            StoreError::Conflict(format!("no VM number from {first} on is free on {server}"))
+                        })?;
+                        query!(
+                            "INSERT INTO vmid (server, vmid, service_id, live) VALUES ($1, $2, $3, 1)",
+                            server,
+                            i64::from(vmid),
+                            id
+                        )
+                        .execute(&mut *c)
+                        .await?;
+                        vmid
+                    }
+                };
+                query!("UPDATE service SET vmid = $2 WHERE id = $1", id, i64::from(vmid)).execute(&mut *c).await?;
+                Ok(vmid)
+            })
+        })
+        .await
+    }
+
+    async fn burn_vmid(&self, server: &str, service: ServiceId, vmid: u32, _now: Millis) -> Result<()> {
+        let server = server.to_owned();
+        self.write(move |c| {
+            Box::pin(async move {
+                let id = service.to_string();
+                services::lock_service(c, service).await?;
+                let done = query!(
+                    "UPDATE vmid SET live = 0 WHERE server = $1 AND vmid = $2 AND service_id = $3",
+                    server,
+                    i64::from(vmid),
+                    id
+                )
+                .execute(&mut *c)
+                .await?;
+                if done.rows_affected() == 0 {
+                    let what = format!("the number {vmid} of service {service} on {server}");
+                    return Err(StoreError::NotFound(what).into());
+                }
+                query!("UPDATE service SET vmid = NULL WHERE id = $1 AND vmid = $2", id, i64::from(vmid))
+                    .execute(&mut *c)
+                    .await?;
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    async fn vmids(&self, server: &str) -> Result<Vec<(u32, ServiceId, bool)>> {
+        let mut reader = self.reader().await?;
+        let rows = query!("SELECT vmid, service_id, live FROM vmid WHERE server = $1 ORDER BY vmid", server)
+            .fetch_all(&mut *reader)
+            .await
+            .map_err(DbError::from)?;
+        let row = |vmid: i64, service: String, live: i64| Ok((num(vmid, "vmid.vmid")?, uid(&service)?, live != 0));
+        Ok(rows.into_iter().map(|r| row(r.vmid, r.service_id, r.live)).collect::<Result<_>>()?)
+    }
+
+    async fn reserve_room(&self, room: Room, memory_limit_mib: u32, disk_limit_mib: u32) -> Result<bool> {
+        self.write(move |c| {
+                Box::pin(async move {
+                    Lock::Room(&room.server).take(c).await?;
+                    let others = rooms(c, &room.server).await?;
+                    if !rules::room_fits(&room, &others, memory_limit_mib, disk_limit_mib) {
+                        return Ok(false);
+                    }
+                    let id = room.service.to_string();
+                    query!(
+                        "INSERT INTO room (service_id, server, node, memory_mib, storage, disk_mib) VALUES ($1, $2, $3, $4, $5, $6)
+                         ON CONFLICT (service_id) DO UPDATE SET server = $2, node = $3, memory_mib = $4, storage = $5, disk_mib = $6",
+                        id,
+                        room.server,
+                        room.node,
+                        i64::from(room.memory_mib),
+                        room.storage,
+                        i64::from(room.disk_mib)
+                    )
+                    .execute(&mut *c)
+                    .await?;
+                    Ok(true)
+                })
+            })
+            .await
+    }
+
+    async fn release_room(&self, service: ServiceId) -> Result<()> {
+        self.write(move |c| {
+            Box::pin(async move {
+                let id = service.to_string();
+                query!("DELETE FROM room WHERE service_id = $1", id).execute(&mut *c).await?;
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    async fn rooms(&self, server: &str) -> Result<Vec<Room>> {
+        Ok(rooms(&mut *self.reader().await?, server).await?)
+    }
+}
+
+async fn leases_of(c: &mut PgConnection, service: ServiceId) -> Db<Vec<Lease>> {
+    let id = service.to_string();
+    // Reading over the partial index, the check takes numbers that can't be null for such that can.
+    let rows = query_as!(
+        LeaseRow,
+        r#"SELECT domain, family AS "family!", address, pool, service_id, place AS "place!", network, ptr,
+              leased_ms AS "leased_ms!", free_after_ms AS "free_after_ms!"
+           FROM lease WHERE service_id = $1"#,
+        id
+    )
+    .fetch_all(&mut *c)
+    .await?;
+    let mut found = rows.into_iter().map(LeaseRow::model).collect::<Result<Vec<_>>>()?;
+    leases::sort(&mut found);
+    Ok(found)
+}
+
+/// Numbers of the range that are held or resting.
+async fn taken_in(c: &mut PgConnection, range: &Range, now: Millis) -> Db<BTreeSet<u128>> {
+    let (family, first) = address_key(range.first);
+    let (_, last) = address_key(range.last);
+    let rows = query_scalar!(
+        "SELECT address FROM lease WHERE domain = $1 AND family = $2 AND address BETWEEN $3 AND $4
+           AND (service_id IS NOT NULL OR free_after_ms > $5)",
+        range.domain,
+        family,
+        first,
+        last,
+        now
+    )
+    .fetch_all(&mut *c)
+    .await?;
+    rows.iter().map(|bytes| Ok(leases::number(address(family, bytes)?).1)).collect()
+}
+
+async fn put_lease(c: &mut PgConnection, lease: &Lease) -> Db<()> {
+    let (family, key) = address_key(lease.address);
+    let service = lease.service_id.map(|s| s.to_string());
+    let network = to_json(&lease.network, "lease.network")?;
+    let done = query!(
+        "INSERT INTO lease (domain, family, address, pool, service_id, place, network, ptr, leased_ms, free_after_ms)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+         ON CONFLICT (domain, family, address) DO UPDATE SET pool = $4, service_id = $5, place = $6, network = $7, ptr = $8,
+            leased_ms = $9, free_after_ms = $10 WHERE lease.service_id IS NULL",
+        lease.domain,
+        family,
+        key,
+        lease.pool,
+        service,
+        i64::from(lease.index),
+        network,
+        lease.ptr,
+        lease.leased_ms,
+        lease.free_after_ms
+    )
+    .execute(&mut *c)
+    .await?;
+    if done.rows_affected() == 0 {
+        return Err(corrupt(format!("the address {} was chosen although it is held", lease.address)).into());
+    }
+    Ok(())
+}
+
+async fn rooms(c: &mut PgConnection, server: &str) -> Db<Vec<Room>> {
+    let rows = query!("SELECT * FROM room WHERE server = $1 ORDER BY service_id", server).fetch_all(&mut *c).await?;
+    rows.into_iter()
+        .map(|r| {
+            Ok(Room {
+                service: uid(&r.service_id)?,
+                server: r.server,
+                node: r.node,
+                memory_mib: num(r.memory_mib, "room.memory_mib")?,
+                storage: r.storage,
+                disk_mib: num(r.disk_mib, "room.disk_mib")?,
+            })
+        })
+        .collect()
+}
