@@ -37,6 +37,7 @@ pub fn all() -> Result<()> {
             missing.push(package);
         }
     };
+    need(has_postgres(), "postgresql");
     need(succeeds("python3", &["-c", "import venv, ensurepip"]) || venv().join("bin/pip").is_file(), "python3-venv");
     apt_install(&missing)?;
     toolchain::choose()?;
@@ -53,6 +54,12 @@ fn has_sqlite_backend() -> bool {
         .map(|e| e.path())
         .chain([PathBuf::from("/usr/lib")])
         .any(|dir| dir.join("pdns/libgsqlite3backend.so").is_file())
+}
+
+/// The server's programs, on the PATH or where Debian puts them.
+fn has_postgres() -> bool {
+    let debian = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    find("initdb").is_some() || debian.map(|version| version.path().join("bin/initdb")).any(|file| file.is_file())
 }
 
 /// rustfmt and clippy; with rustup they can be had at once.

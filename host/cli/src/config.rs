@@ -21,7 +21,7 @@ const DEFAULT_FILE: &str = "/etc/wharf/wharf.toml";
 const PREFIX: &str = "WHARF_";
 /// Variables with the prefix that are no settings of the host: what flags of other commands read, and what the tools of the
 /// source tree hand on to the processes that they start.
-const OTHERS: [&str; 7] = [
+const OTHERS: [&str; 8] = [
     "WHARF_CONFIG",
     "WHARF_URL",
     "WHARF_TOKEN",
@@ -29,6 +29,7 @@ const OTHERS: [&str; 7] = [
     "WHARF_PROVIDERS_DIR",
     "WHARF_PLUGIN_TOOLCHAIN",
     "WHARF_SQLITE_DATABASE_URL",
+    "WHARF_POSTGRES_DATABASE_URL",
 ];
 /// The same, by how they begin. Kubernetes sets `WHARF_SERVICE_HOST`, `WHARF_PORT_8480_TCP` and so on in every container
 /// beside a service named `wharf`.
@@ -41,6 +42,12 @@ pub struct Config {
     /// Address and port.
     pub listen: String,
     pub data_dir: PathBuf,
+    /// `postgres://user:password@host:port/database`; none = SQLite in `data_dir`. Several hosts may share it.
+    pub database_url: Option<String>,
+    /// A file that holds it, for those who keep passwords out of settings.
+    pub database_url_file: Option<PathBuf>,
+    /// Connections of this host to the database.
+    pub database_connections: NonZeroU32,
     /// 64 hex digits; none = `master.key` in `data_dir`, made at the first start.
     pub master_key_file: Option<PathBuf>,
     /// Log filter.
@@ -88,12 +95,36 @@ impl Default for Config {
         Self {
             listen: "127.0.0.1:8480".into(),
             data_dir: "/var/lib/wharf".into(),
+            database_url: None,
+            database_url_file: None,
+            database_connections: NonZeroU32::MIN.saturating_add(wharf_store_postgres::CONNECTIONS - 1),
             master_key_file: None,
             log: "info".into(),
             log_format: LogFormat::Text,
             metrics_open: false,
             engine: EngineSection::default(),
             plugins: PluginSection::default(),
+        }
+    }
+}
+
+impl Config {
+    /// Where the books are, if not in the data folder.
+    ///
+    /// # Errors
+    /// Both keys are set, or the file can't be read.
+    pub fn database(&self) -> Result<Option<String>> {
+        match (&self.database_url, &self.database_url_file) {
+            (Some(_), Some(_)) => {
+                Err(anyhow!("`database_url` and `database_url_file` are both set: take one of them out"))
+            }
+            (Some(url), None) => Ok(Some(url.clone())),
+            (None, Some(file)) => {
+                let text = std::fs::read_to_string(file)
+                    .with_context(|| format!("`database_url_file`: can't read {}", file.display()))?;
+                Ok(Some(text.trim().to_owned()))
+            }
+            (None, None) => Ok(None),
         }
     }
 }

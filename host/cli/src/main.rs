@@ -1,5 +1,6 @@
 //! `wharf`: serves the host, and talks to a running one.
 
+mod books;
 mod config;
 mod demo;
 mod remote;

@@ -1,7 +1,11 @@
 //! Runs the host: books, capabilities, plugins, engine, API; until SIGTERM or SIGINT.
 
-use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use crate::{
+    books::{self, Opened, Use},
+    config::{Config, LogFormat},
+};
 use anyhow::{Context, Result, bail};
 use tokio::sync::watch;
 use wharf_api::{
@@ -16,12 +20,7 @@ use wharf_capabilities::{
     secrets::Keyring,
 };
 use wharf_engine::{Engine, EngineConfig};
-use wharf_model::{Clock, SystemClock};
 use wharf_plugins::{Runtime, RuntimeConfig};
-use wharf_store::Books;
-use wharf_store_sqlite::SqliteStore;
-
-use crate::config::{Config, LogFormat};
 
 /// Open connections get so long to end.
 const GRACE: Duration = Duration::from_secs(10);
@@ -30,10 +29,9 @@ pub async fn serve(config: Config) -> Result<()> {
     logging(&config)?;
     let _ = rustls::crypto::ring::default_provider().install_default();
     let metrics = Exporter::install().context("can't set the metrics up")?;
-    let _lock = lock(&config.data_dir)?;
-    let books = books(&config.data_dir).await?;
+    let Opened { books, clock, _lock } = books::open(&config, Use::Serve).await?;
     let keyring = Arc::new(keyring(&config)?);
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    books::check_key(&books, &keyring, clock.now_ms()).await?;
     let servers = Arc::new(Servers::new(Arc::clone(&books), Arc::clone(&keyring)));
     let lender = Arc::new(Lender {
         books: Arc::clone(&books),
@@ -46,7 +44,13 @@ pub async fn serve(config: Config) -> Result<()> {
     let runtime_config = RuntimeConfig { slots: config.plugins.slots, ..RuntimeConfig::new(&config.data_dir, exe) };
     let runtime = Runtime::open(runtime_config, Arc::clone(&lender)).await?;
     let executor = Executor::new(servers, Arc::clone(&books), keyring, Arc::clone(&clock));
+    let listener = tokio::net::TcpListener::bind(&config.listen)
+        .await
+        .with_context(|| format!("can't listen on {}: change `listen`", config.listen))?;
+    let address = listener.local_addr()?;
     let engine_config = EngineConfig {
+        host_name: host_name(),
+        address: address.to_string(),
         claim_ttl_ms: i64::from(config.engine.claim_ttl_s) * 1_000,
         concurrency: config.engine.concurrency.get(),
         ..EngineConfig::default()
@@ -55,11 +59,8 @@ pub async fn serve(config: Config) -> Result<()> {
     let (stop, stopped) = watch::channel(false);
     let working = tokio::spawn(Arc::clone(&engine).run(stopped.clone()));
 
-    let listener = tokio::net::TcpListener::bind(&config.listen)
-        .await
-        .with_context(|| format!("can't listen on {}: change `listen`", config.listen))?;
-    println!("{}", serde_json::json!({"listening": format!("http://{}", listener.local_addr()?)}));
-    tracing::info!(address = %listener.local_addr()?, "serving");
+    println!("{}", serde_json::json!({"listening": format!("http://{address}")}));
+    tracing::info!(%address, "serving");
     let settings = Settings {
         metrics: Some(metrics),
         metrics_open: config.metrics_open,
@@ -106,19 +107,11 @@ fn logging(config: &Config) -> Result<()> {
     set.map_err(|e| anyhow::anyhow!("can't set the log up: {e}"))
 }
 
-/// Holds the data folder: two hosts on one SQLite file would be two writers.
-fn lock(dir: &Path) -> Result<std::fs::File> {
-    std::fs::create_dir_all(dir).with_context(|| format!("can't make the data folder {}", dir.display()))?;
-    let file = std::fs::File::create(dir.join("lock"))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(_) => bail!("another wharf serves {} already: stop it, or choose another --data-dir", dir.display()),
-    }
-}
-
-async fn books(dir: &Path) -> Result<Books> {
-    std::fs::create_dir_all(dir).with_context(|| format!("can't make the data folder {}", dir.display()))?;
-    Ok(Arc::new(SqliteStore::open(dir.join("wharf.db")).await.context("can't open the books")?))
+/// The machine's name, for those who have several.
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { "localhost".into() } else { name.to_owned() }
 }
 
 fn keyring(config: &Config) -> Result<Keyring> {
@@ -132,12 +125,12 @@ fn keyring(config: &Config) -> Result<Keyring> {
 
 /// Makes a token in the books of the data folder; the host may run meanwhile.
 pub async fn create_token(config: &Config, new: NewToken, expires_in: Option<u32>) -> Result<()> {
-    let now = SystemClock.now_ms();
+    let Opened { books, clock, .. } = books::open(config, Use::Beside).await?;
+    let now = clock.now_ms();
     let new = NewToken { expires_ms: expires_in.map(|days| now + i64::from(days) * 86_400_000), ..new };
     if let Some((field, text)) = tokens::problem(&new) {
         bail!("--{field}: {text}");
     }
-    let books = books(&config.data_dir).await?;
     println!("{}", tokens::create(&books, new, "cli", now).await?);
     Ok(())
 }

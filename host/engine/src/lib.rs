@@ -9,6 +9,7 @@ mod deliveries;
 mod dns;
 mod effects;
 mod notices;
+pub mod presence;
 mod step;
 mod watcher;
 pub mod wish;
@@ -45,6 +46,11 @@ pub struct EngineConfig {
     pub task_poll_longest_ms: i64,
     /// How long an effect in doubt waits beyond its call's own time-out before it is probed.
     pub doubt_margin_ms: i64,
+    /// How long a host watches over a server's tasks without saying so again.
+    pub watch_ttl_ms: i64,
+    /// The machine's name, and where the host listens: shown to admins.
+    pub host_name: String,
+    pub address: String,
 }
 
 impl Default for EngineConfig {
@@ -59,6 +65,9 @@ impl Default for EngineConfig {
             task_poll_first_ms: 500,
             task_poll_longest_ms: 2_000,
             doubt_margin_ms: 2_000,
+            watch_ttl_ms: 10_000,
+            host_name: String::new(),
+            address: String::new(),
         }
     }
 }
@@ -111,7 +120,9 @@ impl Engine {
             Arc::clone(&self).work_loop(stop.clone()),
             Arc::clone(&self).watch_tasks(stop.clone()),
             Arc::clone(&self).dns_loop(stop.clone()),
-            Arc::clone(&self).delivery_loop(stop),
+            Arc::clone(&self).delivery_loop(stop.clone()),
+            Arc::clone(&self).presence_loop(stop.clone()),
+            Arc::clone(&self).signal_loop(stop),
         );
     }
 

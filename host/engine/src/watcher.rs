@@ -1,9 +1,9 @@
-//! Watches tasks: for each server one look a tick at all tasks that run there. It only wakes; the run itself reads how its
-//! task ended, under its claim.
+//! Watches tasks: for each server one look a tick at all tasks that run there, by one of the hosts. It only wakes; the run
+//! itself reads how its task ended, under its claim.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use crate::Engine;
 
@@ -13,13 +13,14 @@ impl Engine {
         let longest = Duration::from_millis(u64::try_from(self.config.task_poll_longest_ms).unwrap_or(2_000));
         let mut pause = first;
         let mut watched = 0;
+        let mut watches = Watches::default();
         while !*stop.borrow() {
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 changed = stop.changed() => if changed.is_err() { break } else { continue },
             }
             self.kill.reach("watch").await;
-            match self.look_at_tasks().await {
+            match self.look_at_tasks(&mut watches).await {
                 Ok((woken, running)) => {
                     if woken > 0 {
                         self.work.notify_one();
@@ -34,8 +35,13 @@ impl Engine {
         }
     }
 
-    async fn look_at_tasks(&self) -> wharf_store::Result<(usize, usize)> {
-        let servers = self.books.servers_with_tasks().await?;
+    async fn look_at_tasks(&self, watches: &mut Watches) -> wharf_store::Result<(usize, usize)> {
+        let mut servers = Vec::new();
+        for server in self.books.servers_with_tasks().await? {
+            if self.watches(watches, &server).await? {
+                servers.push(server);
+            }
+        }
         let looks = servers.iter().map(|server| async move {
             let tasks = self.books.issued_tasks(server).await?;
             let ids: Vec<String> = tasks.iter().map(|(_, id)| id.clone()).collect();
@@ -56,4 +62,23 @@ impl Engine {
         }
         Ok((woken, running))
     }
+
+    /// Whether this host is the one that watches over the server. The books are asked no more often than the hold needs.
+    async fn watches(&self, watches: &mut Watches, server: &str) -> wharf_store::Result<bool> {
+        let ttl = self.config.watch_ttl_ms;
+        let third = Duration::from_millis(u64::try_from(ttl / 3).unwrap_or(3_000));
+        if let Some((asked, ours)) = watches.0.get(server)
+            && asked.elapsed() < third
+        {
+            return Ok(*ours);
+        }
+        let asked = Instant::now();
+        let ours = self.books.hold_watch(server, self.owner, ttl, self.clock.now_ms()).await?;
+        watches.0.insert(server.to_owned(), (asked, ours));
+        Ok(ours)
+    }
 }
+
+/// For each server when the books were asked last, and whether the watch is ours.
+#[derive(Default)]
+struct Watches(HashMap<String, (Instant, bool)>);

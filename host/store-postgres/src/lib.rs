@@ -13,6 +13,7 @@ mod addresses;
 mod clock;
 mod error;
 mod events;
+mod hosts;
 mod lock;
 mod objects;
 mod plugins;

@@ -6,6 +6,7 @@
 mod addresses;
 mod error;
 mod events;
+mod hosts;
 mod objects;
 mod plugins;
 mod queue;

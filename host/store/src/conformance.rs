@@ -9,6 +9,7 @@ pub mod addresses;
 pub mod effects;
 pub mod events;
 pub mod fixture;
+pub mod hosts;
 pub mod objects;
 pub mod plugins;
 pub mod queue;
@@ -128,6 +129,9 @@ macro_rules! each_conformance_case {
             plugins::rolling_out_remembers_what_was_before,
             plugins::only_what_is_installed_can_be_rolled_out,
             plugins::versions_sort_as_versions,
+            hosts::a_host_is_listed_with_what_it_has_in_hand,
+            hosts::a_host_that_stopped_is_gone_and_one_that_was_not_seen_for_long_is_forgotten,
+            hosts::a_server_is_watched_by_one_host_until_its_time_runs_out,
         }
     };
 }

@@ -54,11 +54,52 @@ pub enum StoreError {
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
 /// All the books together.
-pub trait Store: Objects + Services + Queue + Addresses + Records + Events + Plugins + Signals {}
-impl<T: Objects + Services + Queue + Addresses + Records + Events + Plugins + Signals> Store for T {}
+pub trait Store: Objects + Services + Queue + Addresses + Records + Events + Plugins + Hosts + Signals {}
+impl<T: Objects + Services + Queue + Addresses + Records + Events + Plugins + Hosts + Signals> Store for T {}
 
 /// As it is handed around.
 pub type Books = Arc<dyn Store>;
+
+/// A host process that works on these books.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    /// Who it is in claims: a fresh id for each start.
+    pub id: Uuid,
+    /// Of the machine.
+    pub name: String,
+    /// Where it listens.
+    pub address: String,
+    /// Of the binary.
+    pub version: String,
+    pub started_ms: Millis,
+    pub seen_ms: Millis,
+}
+
+/// A host, and what it has in hand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostView {
+    pub host: Host,
+    /// Runs that it has claimed.
+    pub runs: i64,
+    /// Servers whose tasks it watches.
+    pub watches: Vec<String>,
+    /// Queues of DNS work that it has claimed.
+    pub dns_queues: Vec<String>,
+}
+
+/// Who works on these books. Nothing rests on it: claims are what counts.
+#[async_trait]
+pub trait Hosts: Send + Sync + 'static {
+    /// Says that a host is alive. Rows of hosts that were not seen for a day go.
+    async fn host_seen(&self, host: &Host) -> Result<()>;
+    /// It has stopped; what it watched is free at once.
+    async fn host_gone(&self, id: Uuid) -> Result<()>;
+    /// By name, then by start.
+    async fn hosts(&self) -> Result<Vec<HostView>>;
+    /// Takes on, or holds on to, the watch over a server's tasks: `false` if another host has it. Watching only wakes runs, so
+    /// two watchers at once, after a host froze, do no harm.
+    async fn hold_watch(&self, server: &str, owner: Uuid, ttl_ms: i64, now: Millis) -> Result<bool>;
+}
 
 /// What another host of the same books has committed, as a hint where to look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

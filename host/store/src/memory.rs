@@ -6,6 +6,7 @@
 
 mod addresses;
 mod events;
+mod hosts;
 mod objects;
 mod plugins;
 mod queue;
@@ -163,6 +164,10 @@ struct State {
     /// By event and hook.
     deliveries: BTreeMap<(i64, String), Pending>,
     audit: Vec<AuditEntry>,
+
+    hosts: BTreeMap<Uuid, crate::Host>,
+    /// By server: who, and until when.
+    watches: BTreeMap<String, (Uuid, Millis)>,
 
     versions: BTreeMap<(String, Version), PluginVersion>,
     components: BTreeMap<String, Vec<u8>>,

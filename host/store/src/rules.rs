@@ -450,6 +450,21 @@ pub fn stays(body: &LogBody) -> bool {
     matches!(body, LogBody::Step { result: StepResult::Success | StepResult::Skip { .. }, .. })
 }
 
+/// The row of a host that was not seen for so long goes.
+pub const HOST_FORGOTTEN_MS: i64 = 86_400_000;
+
+/// By name, then by start.
+pub fn sort_hosts(hosts: &mut [crate::HostView]) {
+    hosts.sort_by(|a, b| {
+        (&a.host.name, a.host.started_ms, a.host.id).cmp(&(&b.host.name, b.host.started_ms, b.host.id))
+    });
+}
+
+/// A number of rows.
+pub fn count(n: usize) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
 /// What is missing, in one form for all engines.
 pub fn no_service(id: ServiceId) -> StoreError {
     StoreError::NotFound(format!("the service {id}"))
