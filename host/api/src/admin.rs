@@ -32,8 +32,10 @@ use crate::{
 use bodies::{AnyBody, StoredBody, TokenBody};
 
 fn kind_of(text: &str) -> Result<ObjectKind, Problem> {
-    text.strip_suffix('s').and_then(ObjectKind::parse).ok_or_else(|| {
-        let known: Vec<String> = ObjectKind::ALL.iter().map(|k| format!("{k}s")).collect();
+    // Pauses have routes of their own.
+    let here = |kind: &ObjectKind| *kind != ObjectKind::Pause;
+    text.strip_suffix('s').and_then(ObjectKind::parse).filter(here).ok_or_else(|| {
+        let known: Vec<String> = ObjectKind::ALL.iter().filter(|k| here(k)).map(|k| format!("{k}s")).collect();
         Problem::not_found(format!("such kind of object: use one of {}", known.join(", ")))
     })
 }

@@ -5,6 +5,7 @@
 
 pub mod effect;
 pub mod event;
+pub mod job;
 pub mod lease;
 pub mod manifest;
 pub mod object;

@@ -18,10 +18,11 @@ pub enum ObjectKind {
     Hook,
     Grant,
     Token,
+    Pause,
 }
 
 impl ObjectKind {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Server,
         Self::Image,
         Self::Plan,
@@ -31,6 +32,7 @@ impl ObjectKind {
         Self::Hook,
         Self::Grant,
         Self::Token,
+        Self::Pause,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -44,6 +46,7 @@ impl ObjectKind {
             Self::Hook => "hook",
             Self::Grant => "grant",
             Self::Token => "token",
+            Self::Pause => "pause",
         }
     }
 
@@ -248,4 +251,61 @@ pub struct Token {
     pub panel: Option<String>,
     pub note: String,
     pub expires_ms: Option<Millis>,
+}
+
+/// What is held back. The row's name is [`PauseScope::name`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum PauseScope {
+    Everything,
+    Server(String),
+    Node {
+        server: String,
+        node: String,
+    },
+    Panel(String),
+    /// Operations of this kind ("deploy").
+    Kind(String),
+}
+
+impl PauseScope {
+    /// `everything`, `server:pve`, `node:pve/pve1`, `panel:shop`, `kind:deploy`.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Everything => "everything".into(),
+            Self::Server(server) => format!("server:{server}"),
+            Self::Node { server, node } => format!("node:{server}/{node}"),
+            Self::Panel(panel) => format!("panel:{panel}"),
+            Self::Kind(kind) => format!("kind:{kind}"),
+        }
+    }
+
+    /// Reads what [`name`](Self::name) writes.
+    pub fn parse(text: &str) -> Option<Self> {
+        if text == "everything" {
+            return Some(Self::Everything);
+        }
+        let (what, which) = text.split_once(':').filter(|(_, which)| !which.is_empty())?;
+        Some(match what {
+            "server" => Self::Server(which.into()),
+            "node" => {
+                let (server, node) = which.split_once('/').filter(|(s, n)| !s.is_empty() && !n.is_empty())?;
+                Self::Node { server: server.into(), node: node.into() }
+            }
+            "panel" => Self::Panel(which.into()),
+            "kind" => Self::Kind(which.into()),
+            _ => return None,
+        })
+    }
+}
+
+/// An admin's pause: nothing in its scope is begun or sent until it is removed. Since when: the row's `created_ms`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pause {
+    pub scope: PauseScope,
+    /// Why, in the admin's words.
+    pub reason: String,
+    /// Who paused it.
+    pub by: String,
 }

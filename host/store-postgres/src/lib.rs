@@ -14,6 +14,7 @@ mod clock;
 mod error;
 mod events;
 mod hosts;
+mod jobs;
 mod lock;
 mod objects;
 mod plugins;

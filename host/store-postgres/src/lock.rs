@@ -22,6 +22,8 @@ pub(crate) enum Lock<'a> {
     Slots(&'a str),
     /// Addresses of a routing domain.
     Addresses(&'a str),
+    /// The clock by which addresses rest: shared by those who lease and release, alone for who moves it.
+    Rest,
     /// VM numbers of a server.
     Numbers(&'a str),
     /// Memory and disk of a server.
@@ -37,6 +39,19 @@ pub(crate) enum Lock<'a> {
 impl Lock<'_> {
     /// Waits until it is free; held until the transaction ends.
     pub(crate) async fn take(self, c: &mut PgConnection) -> Db<()> {
+        let (class, name) = self.key();
+        query!("SELECT pg_advisory_xact_lock($1, hashtext($2))", class, name).execute(&mut *c).await?;
+        Ok(())
+    }
+
+    /// The same, beside others who share it.
+    pub(crate) async fn share(self, c: &mut PgConnection) -> Db<()> {
+        let (class, name) = self.key();
+        query!("SELECT pg_advisory_xact_lock_shared($1, hashtext($2))", class, name).execute(&mut *c).await?;
+        Ok(())
+    }
+
+    fn key(self) -> (i32, String) {
         let (class, name) = match self {
             Self::Reference(panel, reference) => (1, format!("{panel}:{reference}")),
             Self::Records => (2, String::new()),
@@ -46,12 +61,11 @@ impl Lock<'_> {
             Self::Room(server) => (6, server.to_owned()),
             Self::Object(kind, name) => (7, format!("{kind}/{name}")),
             Self::Kv(plugin) => (8, plugin.to_owned()),
+            Self::Rest => (11, String::new()),
             Self::Plugins => (9, String::new()),
             Self::Key(scope, key) => (10, format!("{scope}:{key}")),
         };
         // "Wh" before the class: other programs in the same database may use small numbers.
-        let class: i32 = 0x5768_0000 + class;
-        query!("SELECT pg_advisory_xact_lock($1, hashtext($2))", class, name).execute(&mut *c).await?;
-        Ok(())
+        (0x5768_0000 + class, name)
     }
 }

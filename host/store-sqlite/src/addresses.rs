@@ -14,7 +14,7 @@ use wharf_model::{
 };
 use wharf_store::rows::{LeaseRow, address, address_key, corrupt, num, to_json, uid};
 use wharf_store::{
-    Addresses, LeaseWish, Result, Room, StoreError,
+    Addresses, LeaseWish, RestClock, Rested, Result, Room, StoreError,
     rules::{self, leases},
 };
 
@@ -35,13 +35,14 @@ impl Addresses for SqliteStore {
                         return Err(rules::no_service(wish.service).into());
                     }
                     let held = leases_of(c, wish.service).await?;
+                    let ended_by = leases::rest_ended_by(rest_clock(c).await?, now);
                     for set in &wish.sets {
                         if leases::lacking(set, &held) == 0 {
                             continue;
                         }
                         let mut taken = Vec::with_capacity(set.ranges.len());
                         for range in &set.ranges {
-                            taken.push(taken_in(c, range, now).await?);
+                            taken.push(taken_in(c, range, ended_by).await?);
                         }
                         for lease in leases::fill(wish.service, set, &held, &taken, now)? {
                             put_lease(c, &lease).await?;
@@ -81,8 +82,9 @@ impl Addresses for SqliteStore {
                         query_scalar!("SELECT COUNT(*) FROM vmid WHERE service_id = ?1", id).fetch_one(&mut *c).await?;
                     leases::may_release(&row, numbers > 0)?;
                     let mut released = leases_of(c, service).await?;
+                    let clock = rest_clock(c).await?;
                     for lease in &mut released {
-                        leases::rest(lease, &quarantine_ms, now);
+                        leases::rest(lease, &quarantine_ms, clock, now);
                         let (family, key) = address_key(lease.address);
                         query!(
                             "UPDATE lease SET service_id = NULL, ptr = NULL, free_after_ms = ?4
@@ -99,6 +101,14 @@ impl Addresses for SqliteStore {
                 })
             })
             .await
+    }
+
+    async fn rest_clock(&self) -> Result<Option<RestClock>> {
+        Ok(rest_clock(&mut *self.reader().await?).await?)
+    }
+
+    async fn count_rest(&self, seen: i64, measured_ms: i64, now: Millis) -> Result<Rested> {
+        self.writer.run(move |c| Box::pin(async move { count_rest(c, seen, measured_ms, now).await })).await
     }
 
     async fn set_ptr(&self, service: ServiceId, address: IpAddr, ptr: Option<String>) -> Result<()> {
@@ -280,8 +290,47 @@ async fn leases_of(c: &mut SqliteConnection, service: ServiceId) -> Db<Vec<Lease
     Ok(found)
 }
 
+async fn rest_clock(c: &mut SqliteConnection) -> Db<Option<RestClock>> {
+    Ok(query_as!(RestClock, "SELECT at_ms, looks FROM rest_clock").fetch_optional(&mut *c).await?)
+}
+
+async fn count_rest(c: &mut SqliteConnection, seen: i64, measured_ms: i64, now: Millis) -> Db<Rested> {
+    let old = rest_clock(c).await?;
+    let looks = old.map_or(0, |clock| clock.looks);
+    if looks != seen {
+        return Err(leases::rest_counted(seen, looks).into());
+    }
+    let moved_ms = old.map_or(0, |clock| leases::rest_moves_by(clock, measured_ms, now));
+    let mut freed = 0;
+    if let Some(clock) = old.filter(|_| moved_ms != 0) {
+        // What is free already does not rest again.
+        freed += free_rested(c, clock.at_ms).await?;
+        query!("UPDATE lease SET free_after_ms = free_after_ms + ?1 WHERE service_id IS NULL", moved_ms)
+            .execute(&mut *c)
+            .await?;
+    }
+    freed += free_rested(c, now).await?;
+    let clock = RestClock { at_ms: now, looks: looks.saturating_add(1) };
+    query!(
+        "INSERT INTO rest_clock (id, at_ms, looks) VALUES (1, ?1, ?2) ON CONFLICT (id) DO UPDATE SET at_ms = ?1, looks = ?2",
+        clock.at_ms,
+        clock.looks
+    )
+    .execute(&mut *c)
+    .await?;
+    let resting = query_scalar!("SELECT COUNT(*) FROM lease WHERE service_id IS NULL").fetch_one(&mut *c).await?;
+    Ok(Rested { clock, moved_ms, freed, resting: num(resting, "lease")? })
+}
+
+/// Addresses whose rest ended by then leave the books.
+async fn free_rested(c: &mut SqliteConnection, by: Millis) -> Db<u64> {
+    let done =
+        query!("DELETE FROM lease WHERE service_id IS NULL AND free_after_ms <= ?1", by).execute(&mut *c).await?;
+    Ok(done.rows_affected())
+}
+
 /// Numbers of the range that are held or resting.
-async fn taken_in(c: &mut SqliteConnection, range: &Range, now: Millis) -> Db<BTreeSet<u128>> {
+async fn taken_in(c: &mut SqliteConnection, range: &Range, ended_by: Millis) -> Db<BTreeSet<u128>> {
     let (family, first) = address_key(range.first);
     let (_, last) = address_key(range.last);
     let rows = query_scalar!(
@@ -291,7 +340,7 @@ async fn taken_in(c: &mut SqliteConnection, range: &Range, now: Millis) -> Db<BT
         family,
         first,
         last,
-        now
+        ended_by
     )
     .fetch_all(&mut *c)
     .await?;

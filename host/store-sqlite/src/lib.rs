@@ -7,6 +7,7 @@ mod addresses;
 mod error;
 mod events;
 mod hosts;
+mod jobs;
 mod objects;
 mod plugins;
 mod queue;

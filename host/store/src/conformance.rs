@@ -10,6 +10,7 @@ pub mod effects;
 pub mod events;
 pub mod fixture;
 pub mod hosts;
+pub mod jobs;
 pub mod objects;
 pub mod plugins;
 pub mod queue;
@@ -88,6 +89,13 @@ macro_rules! each_conformance_case {
             addresses::many_at_once_get_no_address_twice,
             addresses::release_needs_a_proof_of_absence,
             addresses::a_released_address_rests_in_quarantine,
+            addresses::without_a_rest_clock_the_callers_clock_counts,
+            addresses::a_clock_that_is_ahead_ends_no_rest,
+            addresses::a_clock_that_was_set_back_prolongs_no_rest,
+            addresses::time_that_nobody_measured_is_not_rested,
+            addresses::a_release_by_a_late_clock_rests_its_full_time,
+            addresses::the_rest_clock_is_counted_by_one_at_a_time,
+            addresses::an_address_that_is_free_does_not_rest_again,
             addresses::a_ptr_belongs_to_the_lease,
             addresses::a_vm_number_is_reserved_once_and_kept,
             addresses::a_burnt_vm_number_is_never_used_again,
@@ -118,6 +126,25 @@ macro_rules! each_conformance_case {
             events::a_lost_delivery_claim_settles_nothing,
             events::a_deleted_hook_is_told_nothing_more,
             events::the_audit_log_is_newest_first,
+            jobs::a_declared_job_is_due_at_once_and_keeps_its_history,
+            jobs::a_job_is_run_by_one_at_a_time,
+            jobs::only_jobs_that_the_host_knows_are_claimed,
+            jobs::missed_ticks_are_made_up_for_once,
+            jobs::a_renewed_job_is_not_taken_over,
+            jobs::a_job_whose_process_died_is_taken_over_and_that_is_counted,
+            jobs::the_end_of_a_lost_job_is_refused_and_writes_nothing,
+            jobs::a_failed_job_says_why_and_keeps_its_last_result,
+            jobs::findings_become_events_with_the_end_of_the_job,
+            jobs::a_forced_job_is_due_now,
+            jobs::a_job_forced_while_it_runs_runs_once_more,
+            jobs::cleared_locks_let_another_begin_and_refuse_the_zombie,
+            jobs::a_clock_that_was_set_back_stops_no_job,
+            jobs::a_job_without_a_good_end_is_stale,
+            jobs::old_events_go_but_none_that_a_hook_still_waits_for,
+            jobs::the_numbers_of_the_feed_go_on_after_pruning,
+            jobs::old_audit_rows_go_in_batches,
+            jobs::old_idempotency_keys_go,
+            jobs::effects_of_an_operation_that_is_tried_for_ever_stay_bounded,
             objects::revisions_rise_and_guard_against_lost_updates,
             objects::an_object_goes_with_its_secrets,
             objects::audit_rows_come_with_the_change_or_not_at_all,

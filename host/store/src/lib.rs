@@ -6,6 +6,7 @@
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
+pub mod jobs;
 pub mod memory;
 pub mod queue;
 pub mod rows;
@@ -28,6 +29,7 @@ use wharf_model::{
     service::{Phase, Service, ServiceId},
 };
 
+pub use crate::jobs::{JobClaim, JobEnd, Jobs, Prune};
 pub use crate::queue::{
     Accept, Accepted, Claim, Commit, Committed, Decide, Decision, EffectChange, NewOperation, Run, ServicePatch, Then,
 };
@@ -54,8 +56,8 @@ pub enum StoreError {
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
 /// All the books together.
-pub trait Store: Objects + Services + Queue + Addresses + Records + Events + Plugins + Hosts + Signals {}
-impl<T: Objects + Services + Queue + Addresses + Records + Events + Plugins + Hosts + Signals> Store for T {}
+pub trait Store: Objects + Services + Queue + Addresses + Records + Events + Plugins + Hosts + Jobs + Signals {}
+impl<T: Objects + Services + Queue + Addresses + Records + Events + Plugins + Hosts + Jobs + Signals> Store for T {}
 
 /// As it is handed around.
 pub type Books = Arc<dyn Store>;
@@ -297,13 +299,15 @@ pub struct LeaseSet {
 #[async_trait]
 pub trait Addresses: Send + Sync + 'static {
     /// Gives the service what it lacks, lowest free addresses first; `Err(Conflict)` and nothing leased if some set can't
-    /// be filled. An address in quarantine is free from `free_after_ms` on. Indices go on from those held. Returns all
+    /// be filled. An address in quarantine is free from `free_after_ms` on, by the caller's clock and by the rest clock
+    /// ([`count_rest`](Self::count_rest)) if there is one: a clock that is ahead ends no rest. Indices go on from those held. Returns all
     /// leases of the service, IPv4 first, by index.
     async fn lease(&self, wish: LeaseWish, now: Millis) -> Result<Vec<Lease>>;
     async fn leases_of(&self, service: ServiceId) -> Result<Vec<Lease>>;
     /// All of a pool, those in quarantine too, by address.
     async fn leases_in(&self, pool: &str) -> Result<Vec<Lease>>;
-    /// All of the service's leases to quarantine, each resting for `quarantine_ms(pool)`. Only if absence was proven
+    /// All of the service's leases to quarantine, each resting for `quarantine_ms(pool)` from now or from what the rest clock
+    /// shows, whichever is later. Only if absence was proven
     /// (`Service::absence_proven_ms`) or no VM number was ever reserved; else `Err(Conflict)`. A pool that is not named
     /// rests for a day. Returns the leases as they rest now.
     async fn release_leases(
@@ -312,6 +316,14 @@ pub trait Addresses: Send + Sync + 'static {
         quarantine_ms: BTreeMap<String, i64>,
         now: Millis,
     ) -> Result<Vec<Lease>>;
+    /// What the rest clock shows; none until it was counted for the first time.
+    async fn rest_clock(&self) -> Result<Option<RestClock>>;
+    /// Moves the rest clock to `now`, and lets every resting address rest for as long as is really left of it: of the time
+    /// that `now` is ahead of the rest clock only `measured_ms` have passed by a clock that can't jump (counted by the
+    /// caller's process since it saw the rest clock at look number `seen`), the remainder is added to `free_after_ms` (or
+    /// taken from it, for a clock that was set back). Addresses whose rest is over leave the books, which frees them.
+    /// `Conflict` and nothing written if the clock is not at look number `seen` any more; 0 = there is none yet.
+    async fn count_rest(&self, seen: i64, measured_ms: i64, now: Millis) -> Result<Rested>;
     /// A name of its own for the PTR, or none.
     async fn set_ptr(&self, service: ServiceId, address: std::net::IpAddr, ptr: Option<String>) -> Result<()>;
 
@@ -336,6 +348,28 @@ pub trait Addresses: Send + Sync + 'static {
     async fn reserve_room(&self, room: Room, memory_limit_mib: u32, disk_limit_mib: u32) -> Result<bool>;
     async fn release_room(&self, service: ServiceId) -> Result<()>;
     async fn rooms(&self, server: &str) -> Result<Vec<Room>>;
+}
+
+/// The clock by which addresses rest. It moves only by time that a process has measured, so that no wrong wall clock of
+/// any host ends a quarantine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RestClock {
+    /// The wall clock of whoever looked last.
+    pub at_ms: Millis,
+    /// Rises by one with every look, from 1.
+    pub looks: i64,
+}
+
+/// What a look at the rest clock led to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rested {
+    pub clock: RestClock,
+    /// By how much the end of every rest was moved.
+    pub moved_ms: i64,
+    /// Addresses that are free again.
+    pub freed: u64,
+    /// Addresses that go on resting.
+    pub resting: u64,
 }
 
 /// Memory and disk promised to a deploy in flight.

@@ -7,6 +7,7 @@
 mod addresses;
 mod events;
 mod hosts;
+mod jobs;
 mod objects;
 mod plugins;
 mod queue;
@@ -27,6 +28,7 @@ use wharf_model::{
     Millis,
     effect::Effect,
     event::Event,
+    job::Job,
     lease::Lease,
     object::{Object, ObjectKind},
     operation::{LogEntry, Operation, OperationId},
@@ -35,7 +37,7 @@ use wharf_model::{
     service::{Service, ServiceId},
 };
 
-use crate::{Result, Room, StoreError};
+use crate::{RestClock, Result, Room, StoreError};
 
 /// How a writing call shall fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -154,6 +156,7 @@ struct State {
 
     /// By domain, family and number.
     leases: BTreeMap<(String, u8, u128), Lease>,
+    rest: Option<RestClock>,
     vmids: BTreeMap<(String, u32), (ServiceId, bool)>,
     rooms: BTreeMap<ServiceId, Room>,
 
@@ -161,6 +164,9 @@ struct State {
     dns: BTreeMap<String, Hold>,
 
     events: Vec<Event>,
+    /// The last number of the feed, and of the audit log: pruning takes rows, never numbers.
+    event_seq: i64,
+    audit_seq: i64,
     /// By event and hook.
     deliveries: BTreeMap<(i64, String), Pending>,
     audit: Vec<AuditEntry>,
@@ -172,6 +178,8 @@ struct State {
     versions: BTreeMap<(String, Version), PluginVersion>,
     components: BTreeMap<String, Vec<u8>>,
     rollouts: BTreeMap<String, Rollout>,
+
+    jobs: BTreeMap<String, Job>,
 }
 
 #[derive(Default)]

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use wharf_model::{
     effect::{Effect, EffectState, SlotPool},
     event::{Event, NewEvent},
+    job::Job,
     lease::Lease,
     object::{Object, ObjectKind},
     operation::{Operation, Reason, Status},
@@ -364,6 +365,50 @@ impl AuditRow {
             action: self.action,
             subject: self.subject,
             body: from_json(&self.body, "audit.body")?,
+        })
+    }
+}
+
+pub struct JobRow {
+    pub name: String,
+    pub every_ms: i64,
+    pub stale_ms: i64,
+    pub due_ms: i64,
+    pub was_due_ms: i64,
+    pub owner: Option<String>,
+    pub epoch: i64,
+    pub forced: i64,
+    pub declared_ms: i64,
+    pub last_begun_ms: Option<i64>,
+    pub last_ended_ms: Option<i64>,
+    pub last_ok_ms: Option<i64>,
+    pub last_result: Option<String>,
+    pub last_error: Option<String>,
+    pub last_epoch: i64,
+    pub runs: i64,
+    pub took_over: i64,
+}
+
+impl JobRow {
+    pub fn model(self) -> Result<Job> {
+        Ok(Job {
+            owner: opt_uid(self.owner.as_ref())?,
+            last_result: self.last_result.map(|r| from_json(&r, "job.last_result")).transpose()?,
+            name: self.name,
+            every_ms: self.every_ms,
+            stale_ms: self.stale_ms,
+            due_ms: self.due_ms,
+            was_due_ms: self.was_due_ms,
+            epoch: self.epoch,
+            forced: self.forced != 0,
+            declared_ms: self.declared_ms,
+            last_begun_ms: self.last_begun_ms,
+            last_ended_ms: self.last_ended_ms,
+            last_ok_ms: self.last_ok_ms,
+            last_error: self.last_error,
+            last_epoch: self.last_epoch,
+            runs: self.runs,
+            took_over: self.took_over,
         })
     }
 }

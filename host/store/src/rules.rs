@@ -3,6 +3,7 @@
 //! Pure functions over rows that are already loaded. Every engine loads, asks here, and writes what comes out, so that
 //! engines can differ in speed only. Nothing here blocks, allocates without bound or reads a clock.
 
+pub mod jobs;
 pub mod leases;
 pub mod plugins;
 pub mod records;
@@ -26,6 +27,8 @@ pub const LOG_CAP: i64 = 5_000;
 pub const FARTHEST_MS: i64 = 2 * 3_600_000;
 /// How long an idempotency key is known.
 pub const IDEMPOTENCY_MS: i64 = 30 * 86_400_000;
+/// How many effects of a live operation are kept beside its last: one that is tried again for ever grows no further.
+pub const EFFECTS_KEPT: u32 = 200;
 /// How long an address rests if nothing is said about its pool.
 pub const QUARANTINE_MS: i64 = 86_400_000;
 

@@ -58,6 +58,7 @@ pub async fn check(api: &Api, kind: ObjectKind, name: &str, bytes: &[u8]) -> Res
         }
         ObjectKind::Panel => check_panel(api, name, parse(bytes)?).await,
         ObjectKind::Token => Err(Problem::bad("kind", "tokens are made by `POST /v1/admin/tokens`, not put")),
+        ObjectKind::Pause => Err(Problem::bad("kind", "pauses are made by `POST /v1/admin/pauses`, not put")),
     }
 }
 

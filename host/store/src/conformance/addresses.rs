@@ -12,7 +12,7 @@ use wharf_model::{
 };
 
 use super::fixture::*;
-use crate::{Books, Commit, LeaseSet, LeaseWish, Room, ServicePatch, StoreError, Then};
+use crate::{Books, Commit, LeaseSet, LeaseWish, RestClock, Room, ServicePatch, StoreError, Then};
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -245,6 +245,121 @@ pub async fn a_released_address_rests_in_quarantine(books: Books) {
     let got = books.lease(wish(b, 2, tiny()), NOW + 1_000).await.unwrap();
     assert_eq!(held(&got), ["192.0.2.11", "192.0.2.10"], "by index: the first one held stays the primary");
     assert_eq!((got[1].ptr.as_ref(), got[1].service_id, got[1].free_after_ms), (None, Some(b), 0));
+}
+
+const DAY: i64 = 86_400_000;
+const MINUTE: i64 = 60_000;
+const HOUR: i64 = 60 * MINUTE;
+
+/// One address that rests for an hour from NOW on, and a service that wants it.
+async fn resting(books: &Books) -> ServiceId {
+    let (a, b) = (one(books, "a").await, one(books, "b").await);
+    books.lease(wish(a, 1, vec![range("p", "192.0.2.10", "192.0.2.10", "vmbr0")]), NOW).await.unwrap();
+    books.release_leases(a, BTreeMap::from([("p".into(), HOUR)]), NOW).await.unwrap();
+    b
+}
+
+async fn can_lease(books: &Books, service: ServiceId, now: i64) -> bool {
+    match books.lease(wish(service, 1, vec![range("p", "192.0.2.10", "192.0.2.10", "vmbr0")]), now).await {
+        Ok(_) => true,
+        Err(StoreError::Conflict(_)) => false,
+        Err(other) => panic!("{other}"),
+    }
+}
+
+/// Counts `minutes` looks of a clock that shows `ahead` more than has passed since NOW.
+async fn count(books: &Books, minutes: std::ops::Range<i64>, ahead: i64) -> crate::Rested {
+    let mut last = None;
+    for minute in minutes {
+        let seen = books.rest_clock().await.unwrap().map_or(0, |c| c.looks);
+        last = Some(books.count_rest(seen, MINUTE, NOW + minute * MINUTE + ahead).await.unwrap());
+    }
+    last.unwrap()
+}
+
+pub async fn without_a_rest_clock_the_callers_clock_counts(books: Books) {
+    let service = resting(&books).await;
+    assert_eq!(books.rest_clock().await.unwrap(), None);
+    assert!(!can_lease(&books, service, NOW + HOUR - 1).await);
+    assert!(can_lease(&books, service, NOW + HOUR).await);
+}
+
+pub async fn a_clock_that_is_ahead_ends_no_rest(books: Books) {
+    let service = resting(&books).await;
+    let first = books.count_rest(0, 0, NOW).await.unwrap();
+    assert_eq!((first.clock, first.resting), (RestClock { at_ms: NOW, looks: 1 }, 1));
+    count(&books, 1..10, 0).await;
+    assert!(!can_lease(&books, service, NOW + 100 * DAY).await, "another host's clock is ahead");
+    // The clock of whoever counts jumps: nine minutes are rested, as before.
+    let jumped = count(&books, 10..11, 100 * DAY).await;
+    assert_eq!((jumped.moved_ms, jumped.freed, jumped.resting), (100 * DAY, 0, 1));
+    assert!(!can_lease(&books, service, NOW + 100 * DAY + 11 * MINUTE).await);
+    let before_the_end = count(&books, 11..60, 100 * DAY).await;
+    assert_eq!((before_the_end.freed, before_the_end.resting), (0, 1));
+    let end = count(&books, 60..61, 100 * DAY).await;
+    assert_eq!((end.freed, end.resting, end.moved_ms), (1, 0, 0), "sixty minutes were counted");
+    assert!(books.leases_in("p").await.unwrap().is_empty(), "the pool shows it as free");
+    assert!(can_lease(&books, service, NOW + 100 * DAY + HOUR).await);
+}
+
+pub async fn a_clock_that_was_set_back_prolongs_no_rest(books: Books) {
+    let service = resting(&books).await;
+    books.count_rest(0, 0, NOW).await.unwrap();
+    count(&books, 1..20, 0).await;
+    let back = count(&books, 20..21, -50 * DAY).await;
+    assert_eq!(back.moved_ms, -50 * DAY);
+    count(&books, 21..60, -50 * DAY).await;
+    assert!(!can_lease(&books, service, NOW + 59 * MINUTE - 50 * DAY).await);
+    assert_eq!(count(&books, 60..61, -50 * DAY).await.freed, 1);
+}
+
+pub async fn time_that_nobody_measured_is_not_rested(books: Books) {
+    let service = resting(&books).await;
+    books.count_rest(0, 0, NOW).await.unwrap();
+    // The host was off for two days, or its clock jumped by two: nobody can tell.
+    assert!(!can_lease(&books, service, NOW + 2 * DAY).await);
+    let back = books.count_rest(1, 0, NOW + 2 * DAY).await.unwrap();
+    assert_eq!((back.moved_ms, back.freed), (2 * DAY, 0));
+    assert_eq!(books.leases_in("p").await.unwrap()[0].free_after_ms, NOW + 2 * DAY + HOUR);
+    // Clocks differ a little all the time: that moves nothing.
+    let next = books.count_rest(2, MINUTE, NOW + 2 * DAY + MINUTE + 900).await.unwrap();
+    assert_eq!(next.moved_ms, 0);
+}
+
+pub async fn a_release_by_a_late_clock_rests_its_full_time(books: Books) {
+    let service = one(&books, "a").await;
+    books.count_rest(0, 0, NOW).await.unwrap();
+    books.lease(wish(service, 1, small()), NOW).await.unwrap();
+    let late = NOW - 10 * DAY;
+    let rested = books.release_leases(service, BTreeMap::from([("p".into(), DAY)]), late).await.unwrap();
+    assert_eq!(rested[0].free_after_ms, NOW + DAY);
+}
+
+pub async fn the_rest_clock_is_counted_by_one_at_a_time(books: Books) {
+    resting(&books).await;
+    books.count_rest(0, 0, NOW).await.unwrap();
+    let before = books.leases_in("p").await.unwrap();
+    for seen in [0, 2] {
+        let late = books.count_rest(seen, 0, NOW + 5 * DAY).await;
+        assert!(matches!(late, Err(StoreError::Conflict(_))), "{late:?}");
+    }
+    assert_eq!(books.leases_in("p").await.unwrap(), before);
+    assert_eq!(books.rest_clock().await.unwrap(), Some(RestClock { at_ms: NOW, looks: 1 }));
+}
+
+pub async fn an_address_that_is_free_does_not_rest_again(books: Books) {
+    let service = resting(&books).await;
+    books.count_rest(0, 0, NOW).await.unwrap();
+    // Its rest ends with this look; the next finds a gap.
+    let end = books.count_rest(1, HOUR, NOW + HOUR).await.unwrap();
+    assert_eq!((end.freed, end.resting), (1, 0));
+    let gap = books.count_rest(2, 0, NOW + 9 * DAY).await.unwrap();
+    assert_eq!((gap.freed, gap.resting), (0, 0));
+    assert!(can_lease(&books, service, NOW + 9 * DAY).await);
+    // Held addresses are never touched.
+    assert_eq!(books.leases_of(service).await.unwrap().len(), 1);
+    books.count_rest(3, 0, NOW + 90 * DAY).await.unwrap();
+    assert_eq!(books.leases_of(service).await.unwrap()[0].free_after_ms, 0);
 }
 
 pub async fn a_ptr_belongs_to_the_lease(books: Books) {

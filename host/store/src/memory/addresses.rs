@@ -10,7 +10,7 @@ use wharf_model::{Millis, lease::Lease, service::ServiceId};
 
 use super::{MemoryStore, State};
 use crate::{
-    Addresses, LeaseWish, Result, Room, StoreError,
+    Addresses, LeaseWish, RestClock, Rested, Result, Room, StoreError,
     rules::{self, leases},
 };
 
@@ -23,6 +23,7 @@ impl Addresses for MemoryStore {
                 return Err(rules::no_service(wish.service));
             }
             let held = state.leases_of(wish.service);
+            let ended_by = leases::rest_ended_by(state.rest, now);
             let mut new = Vec::new();
             for set in &wish.sets {
                 let taken: Vec<BTreeSet<u128>> = set
@@ -35,7 +36,7 @@ impl Addresses for MemoryStore {
                             *domain == range.domain
                                 && *f == family
                                 && (first..=last).contains(n)
-                                && (lease.service_id.is_some() || lease.free_after_ms > now)
+                                && (lease.service_id.is_some() || lease.free_after_ms > ended_by)
                         });
                         rows.map(|((_, _, n), _)| *n).collect()
                     })
@@ -72,11 +73,43 @@ impl Addresses for MemoryStore {
             leases::may_release(row, state.vmids.values().any(|(owner, _)| *owner == service))?;
             let mut released = state.leases_of(service);
             for lease in &mut released {
-                leases::rest(lease, &quarantine_ms, now);
+                leases::rest(lease, &quarantine_ms, state.rest, now);
                 let (family, number) = leases::number(lease.address);
                 state.leases.insert((lease.domain.clone(), family, number), lease.clone());
             }
             Ok(released)
+        })
+    }
+
+    async fn rest_clock(&self) -> Result<Option<RestClock>> {
+        Ok(self.read().rest)
+    }
+
+    async fn count_rest(&self, seen: i64, measured_ms: i64, now: Millis) -> Result<Rested> {
+        self.write("count_rest", |state| {
+            let looks = state.rest.map_or(0, |clock| clock.looks);
+            if looks != seen {
+                return Err(leases::rest_counted(seen, looks));
+            }
+            let before = state.leases.len();
+            let moved_ms = state.rest.map_or(0, |clock| leases::rest_moves_by(clock, measured_ms, now));
+            if let Some(clock) = state.rest.filter(|_| moved_ms != 0) {
+                // What is free already does not rest again.
+                state.leases.retain(|_, l| l.service_id.is_some() || l.free_after_ms > clock.at_ms);
+                for lease in state.leases.values_mut().filter(|l| l.service_id.is_none()) {
+                    lease.free_after_ms = lease.free_after_ms.saturating_add(moved_ms);
+                }
+            }
+            state.leases.retain(|_, l| l.service_id.is_some() || l.free_after_ms > now);
+            let clock = RestClock { at_ms: now, looks: looks + 1 };
+            state.rest = Some(clock);
+            let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+            Ok(Rested {
+                clock,
+                moved_ms,
+                freed: count(before - state.leases.len()),
+                resting: count(state.leases.values().filter(|l| l.service_id.is_none()).count()),
+            })
         })
     }
 

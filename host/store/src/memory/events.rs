@@ -108,7 +108,8 @@ impl Events for MemoryStore {
 impl State {
     pub(super) fn audit(&mut self, entry: Option<NewAudit>, now: Millis) {
         if let Some(NewAudit { actor, action, subject, body }) = entry {
-            let seq = self.audit.last().map_or(0, |a| a.seq) + 1;
+            self.audit_seq += 1;
+            let seq = self.audit_seq;
             self.audit.push(AuditEntry { seq, at_ms: now, actor, action, subject, body });
         }
     }
@@ -116,7 +117,8 @@ impl State {
     /// Appends to the feed, and queues a delivery for each hook that wants it.
     pub(super) fn events(&mut self, events: Vec<NewEvent>, now: Millis) {
         for event in events {
-            let seq = self.events.last().map_or(0, |e| e.seq) + 1;
+            self.event_seq += 1;
+            let seq = self.event_seq;
             let hooks =
                 self.objects.values().filter(|o| o.kind == ObjectKind::Hook).map(|o| (o.name.as_str(), &o.body));
             for hook in rules::hooks_for(hooks, &event) {

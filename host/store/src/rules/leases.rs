@@ -11,7 +11,7 @@ use wharf_model::{
     service::{Service, ServiceId},
 };
 
-use crate::{LeaseSet, LeaseWish, Result, StoreError};
+use crate::{LeaseSet, LeaseWish, RestClock, Result, StoreError};
 
 /// Family (4 or 6) and number of an address: the order in which addresses are sorted.
 pub fn number(address: IpAddr) -> (u8, u128) {
@@ -165,9 +165,28 @@ pub fn may_release(service: &Service, ever_numbered: bool) -> Result<()> {
 }
 
 /// A lease that goes to rest.
-pub fn rest(lease: &mut Lease, quarantine_ms: &BTreeMap<String, i64>, now: Millis) {
+pub fn rest(lease: &mut Lease, quarantine_ms: &BTreeMap<String, i64>, clock: Option<RestClock>, now: Millis) {
     let rest = quarantine_ms.get(&lease.pool).copied().unwrap_or(super::QUARANTINE_MS);
+    let from = clock.map_or(now, |clock| clock.at_ms.max(now));
     lease.service_id = None;
     lease.ptr = None;
-    lease.free_after_ms = now.saturating_add(rest);
+    lease.free_after_ms = from.saturating_add(rest);
+}
+
+/// Until when rests may have ended: what both the caller and the rest clock have seen.
+pub fn rest_ended_by(clock: Option<RestClock>, now: Millis) -> Millis {
+    clock.map_or(now, |clock| clock.at_ms.min(now))
+}
+
+/// By how much all rests are moved when the rest clock is set to `now`, of which `measured_ms` have really passed. A clock
+/// that runs up to 2 % wrong is let be: that is far more than any does by itself.
+pub fn rest_moves_by(clock: RestClock, measured_ms: i64, now: Millis) -> i64 {
+    let measured = measured_ms.max(0);
+    let moved = now.saturating_sub(clock.at_ms).saturating_sub(measured);
+    if moved.saturating_abs() <= measured / 50 { 0 } else { moved }
+}
+
+/// Somebody else has looked at the rest clock meanwhile.
+pub fn rest_counted(seen: i64, looks: i64) -> StoreError {
+    StoreError::Conflict(format!("the rest clock is at look {looks}, not {seen}: another host has counted meanwhile"))
 }
