@@ -1,9 +1,12 @@
-//! Effects as the engine sees them: something to execute, to probe when in doubt, and to watch.
+//! Effects as the engine sees them: something to execute, to probe when in doubt, and to watch. And what it may ask of a
+//! server beside that: which nodes are touched, and what is there.
+
+use std::net::IpAddr;
 
 use async_trait::async_trait;
 use wharf_model::{
     effect::{Effect, EffectResult},
-    service::Service,
+    service::{Service, ServiceId},
 };
 
 /// What came of sending an effect, or of looking for one whose answer was lost.
@@ -37,6 +40,27 @@ pub enum TaskView {
     },
 }
 
+/// A guest of a server, as one look at all of them shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Guest {
+    pub vmid: u32,
+    pub node: String,
+    /// It can only be copied, or it is no VM at all: never a service's.
+    pub template: bool,
+    pub container: bool,
+}
+
+/// What a guest's own configuration says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GuestConfig {
+    /// Whose it is, by its ownership marker.
+    pub owner: Option<ServiceId>,
+    /// A copy that is not finished: it has no marker yet.
+    pub copying: bool,
+    /// The fixed addresses that it is given; none if the server gives it no addresses.
+    pub addresses: Option<Vec<IpAddr>>,
+}
+
 /// Executes effects. One for each kind of server; the engine knows no more of it.
 #[async_trait]
 pub trait Effector: Send + Sync + 'static {
@@ -50,4 +74,20 @@ pub trait Effector: Send + Sync + 'static {
     async fn task(&self, effect: &Effect, service: &Service) -> TaskView;
     /// Which of these tasks of one server have ended. Cheap: it is asked every tick; only a hint for waking.
     async fn ended_tasks(&self, server: &str, tasks: &[String]) -> Vec<String>;
+
+    /// The nodes that are touched by this effect, or, without one, the node of the service's VM. As far as they can be told:
+    /// what is not there yet is on none. `Err` = the server can't be asked right now.
+    async fn nodes(&self, _effect: Option<&Effect>, _service: &Service) -> Result<Vec<String>, String> {
+        Ok(Vec::new())
+    }
+
+    /// All guests of a server, in one look. `Err` says why there is none: parked, out of reach, not allowed.
+    async fn guests(&self, _server: &str) -> Result<Vec<Guest>, String> {
+        Err("this kind of server can't be looked through".into())
+    }
+
+    /// A closer look at one of them; none if it is gone by now.
+    async fn guest_config(&self, _server: &str, _guest: &Guest) -> Result<Option<GuestConfig>, String> {
+        Ok(None)
+    }
 }

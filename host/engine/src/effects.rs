@@ -59,6 +59,11 @@ impl Engine {
                 self.settle(run, effect, result).await
             }
             EffectState::Planned => {
+                if let Some(held) = self.held_back(run, Some(effect)).await? {
+                    // Its turn for a slot is the next one's.
+                    self.wait_paused(run, held, true).await?;
+                    return Ok(Resolved::Given);
+                }
                 let now = self.clock.now_ms();
                 let deadline_ms = now + self.effector.call_timeout_ms(&effect.server).await;
                 let mut commit = Commit::new(run.claim, now, Then::Keep);
@@ -72,6 +77,10 @@ impl Engine {
                 })
             }
             EffectState::Intent if fresh => {
+                if let Some(held) = self.held_back(run, Some(effect)).await? {
+                    self.wait_paused(run, held, true).await?;
+                    return Ok(Resolved::Given);
+                }
                 self.may_send(hold).await?;
                 self.kill.reach("call:execute:before").await;
                 let execution = hold.away(self.effector.execute(effect, &run.service)).await;
@@ -247,7 +256,7 @@ impl Engine {
     }
 
     /// A line in the log, once for each reason.
-    fn note(&self, run: &Run, commit: &mut Commit, level: &str, reason: &Reason) {
+    pub(crate) fn note(&self, run: &Run, commit: &mut Commit, level: &str, reason: &Reason) {
         if run.operation.reason.as_ref() != Some(reason) {
             commit.log.push(host_line(level, reason.message.clone()));
         }

@@ -10,6 +10,7 @@ mod dns;
 mod effects;
 mod notices;
 pub mod presence;
+pub mod pause;
 mod step;
 mod watcher;
 pub mod wish;

@@ -40,6 +40,9 @@ impl Engine {
             if run.preempted {
                 return self.cancel(&run).await;
             }
+            if let Some(held) = self.held_back(&run, None).await? {
+                return self.wait_paused(&run, held, false).await;
+            }
             let Some(kind) = self.kind_of(&run) else {
                 let text = format!(
                     "no version of plugin `{}` that knows the operation `{}` is installed and enabled",

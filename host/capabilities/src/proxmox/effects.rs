@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     call::{Presence, VmView},
-    effects::{Effector, Execution, TaskView},
+    effects::{Effector, Execution, Guest, GuestConfig, TaskView},
     scrub::Scrubber,
     secrets::Keyring,
 };
@@ -798,5 +798,33 @@ impl Effector for Executor {
         });
         let ended: Vec<Option<String>> = futures::stream::iter(looks).buffer_unordered(LOOKS).collect().await;
         ended.into_iter().flatten().collect()
+    }
+
+    async fn nodes(&self, effect: Option<&Effect>, service: &Service) -> Result<Vec<String>, String> {
+        // What can't be read is never sent.
+        let body = effect.and_then(|e| parse(e).ok());
+        let server = effect.map_or(&service.server, |e| &e.server);
+        let client = self.servers.client(server).await.map_err(|e| e.to_string())?;
+        let (number, mut nodes) = match &body {
+            Some(EffectBody::Clone { template, options, .. }) => {
+                (Some(*template), options.get("target").cloned().into_iter().collect())
+            }
+            Some(EffectBody::Migrate { vmid, target, .. }) => (Some(*vmid), vec![target.clone()]),
+            Some(EffectBody::RemoveBackup { node, .. }) => (None, vec![node.clone()]),
+            Some(other) => (Some(other.vmid()), Vec::new()),
+            None => (service.vmid, Vec::new()),
+        };
+        if let Some(number) = number {
+            nodes.extend(client.node_of(number).await.map_err(|e| e.to_string())?);
+        }
+        Ok(nodes)
+    }
+
+    async fn guests(&self, server: &str) -> Result<Vec<Guest>, String> {
+        super::survey::guests(&self.servers, server).await
+    }
+
+    async fn guest_config(&self, server: &str, guest: &Guest) -> Result<Option<GuestConfig>, String> {
+        super::survey::config(&self.servers, server, guest).await
     }
 }

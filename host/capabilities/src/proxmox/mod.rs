@@ -7,6 +7,7 @@ mod effects;
 mod inventory;
 pub mod keys;
 mod look;
+mod survey;
 mod test;
 mod tls;
 mod vms;
