@@ -1,5 +1,5 @@
-//! Carries operations through: takes wishes on, claims runs, calls steps, executes effects, waits, and works off the DNS
-//! and event queues.
+//! Carries operations through: takes wishes on, claims runs, calls steps, executes effects, waits, works off the DNS
+//! and event queues, and runs the host's own jobs.
 //!
 //! What is guaranteed, at any `kill -9` and on any number of hosts: a wish that was accepted ends (`succeeded`,
 //! `cancelled` by a newer wish, or `needs-admin` with a reason); a service has one run at a time; every write of a run is
@@ -8,6 +8,7 @@
 mod deliveries;
 mod dns;
 mod effects;
+mod jobs;
 mod notices;
 pub mod presence;
 pub mod pause;
@@ -52,6 +53,9 @@ pub struct EngineConfig {
     /// The machine's name, and where the host listens: shown to admins.
     pub host_name: String,
     pub address: String,
+    /// How many days events and audit rows are kept.
+    pub keep_events_days: u32,
+    pub keep_audit_days: u32,
 }
 
 impl Default for EngineConfig {
@@ -69,6 +73,8 @@ impl Default for EngineConfig {
             watch_ttl_ms: 10_000,
             host_name: String::new(),
             address: String::new(),
+            keep_events_days: 90,
+            keep_audit_days: 730,
         }
     }
 }
@@ -87,6 +93,8 @@ pub struct Engine {
     pub(crate) work: Notify,
     pub(crate) dns_work: Notify,
     pub(crate) delivery_work: Notify,
+    pub(crate) job_work: Notify,
+    pub(crate) rest_seen: jobs::RestSeen,
     pub(crate) kill: kill::KillPoints,
 }
 
@@ -111,6 +119,8 @@ impl Engine {
             work: Notify::new(),
             dns_work: Notify::new(),
             delivery_work: Notify::new(),
+            job_work: Notify::new(),
+            rest_seen: jobs::RestSeen::default(),
             kill: kill::KillPoints::default(),
         })
     }
@@ -123,7 +133,8 @@ impl Engine {
             Arc::clone(&self).dns_loop(stop.clone()),
             Arc::clone(&self).delivery_loop(stop.clone()),
             Arc::clone(&self).presence_loop(stop.clone()),
-            Arc::clone(&self).signal_loop(stop),
+            Arc::clone(&self).signal_loop(stop.clone()),
+            Arc::clone(&self).job_loop(stop),
         );
     }
 
@@ -147,5 +158,6 @@ impl Engine {
         self.work.notify_one();
         self.dns_work.notify_one();
         self.delivery_work.notify_one();
+        self.job_work.notify_one();
     }
 }
