@@ -9,10 +9,12 @@ mod auth;
 mod conditions;
 mod extract;
 mod hooks;
+mod jobs;
 mod log;
 pub mod metrics;
 pub mod openapi;
 mod operations;
+mod pauses;
 mod plugins;
 mod problem;
 mod services;
@@ -97,6 +99,13 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(plugins::disable))
         .routes(routes!(admin::audit))
         .routes(routes!(admin::list_tokens, admin::create_token))
+        .routes(routes!(jobs::list))
+        .routes(routes!(jobs::show))
+        .routes(routes!(jobs::force))
+        .routes(routes!(jobs::clear))
+        .routes(routes!(jobs::clear_all))
+        .routes(routes!(pauses::list, pauses::add))
+        .routes(routes!(pauses::remove))
         .routes(routes!(admin::list))
         .routes(routes!(admin::show, admin::put, admin::delete))
         .routes(routes!(admin::test))

@@ -17,7 +17,7 @@ use axum::{
 };
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
-use wharf_model::service::Phase;
+use wharf_model::{job::Job, object::ObjectKind, service::Phase};
 
 use crate::{
     Api, Problem,
@@ -104,6 +104,11 @@ fn describe() {
     describe_gauge!("wharf_oldest_due_seconds", "How long the oldest work of a queue has been due; 0 = none is.");
     describe_gauge!("wharf_slots_held", "Slots of servers that operations hold, by pool.");
     describe_gauge!("wharf_tasks_running", "Tasks that run on servers, by server.");
+    describe_gauge!("wharf_job_last_ok_age_seconds", "How long ago a job ended well, or was declared if it never did.");
+    describe_gauge!("wharf_job_stale", "1 if a job has gone without a good end for too long.");
+    describe_gauge!("wharf_job_took_over", "Runs of a job whose process died.");
+    describe_gauge!("wharf_job_findings", "What a job found that does not agree with the books.");
+    describe_gauge!("wharf_pauses", "Pauses that hold something back.");
     describe_gauge!("wharf_build_info", "1, with the version.");
     describe_gauge!("process_resident_memory_bytes", "Resident memory.");
 }
@@ -184,6 +189,23 @@ async fn measure(api: &Api, exporter: &Exporter) -> Result<(), Problem> {
         running.push((server, number(len(&tasks))));
     }
     exporter.set("wharf_tasks_running", "server", running);
+
+    let jobs = books.jobs().await?;
+    let each = |of: &dyn Fn(&Job) -> i64| jobs.iter().map(|j| (j.name.clone(), number(of(j)))).collect::<Vec<_>>();
+    let ages = jobs.iter().map(|job| {
+        let age = now - job.last_ok_ms.unwrap_or(job.declared_ms);
+        (job.name.clone(), number(age.max(0)) / 1_000.0)
+    });
+    exporter.set("wharf_job_last_ok_age_seconds", "job", ages);
+    exporter.set("wharf_job_stale", "job", each(&|j| i64::from(j.is_stale(now))));
+    exporter.set("wharf_job_took_over", "job", each(&|j| j.took_over));
+    let findings = jobs.iter().filter_map(|job| {
+        let found = job.last_result.as_ref()?;
+        let more = found.get("more")?.as_i64()?;
+        Some((job.name.clone(), number(len(found.get("findings")?.as_array()?).saturating_add(more))))
+    });
+    exporter.set("wharf_job_findings", "job", findings);
+    gauge!("wharf_pauses").set(number(len(&books.objects(ObjectKind::Pause).await?)));
 
     gauge!("wharf_plugin_stores").set(api.runtime.in_use());
     gauge!("wharf_plugin_stores_most").set(api.runtime.max_in_use());

@@ -93,6 +93,8 @@ pub(crate) fn opening() -> OpenApi {
         ("events", "What happened, in order."),
         ("plugins", "Installed components."),
         ("admin", "Servers, images, plans, pools, zones, panels, hooks, grants, tokens; the audit log."),
+        ("pauses", "What an admin holds back, and why."),
+        ("jobs", "Scheduled work of the host itself."),
         ("host", "The host itself."),
     ];
     OpenApiBuilder::new()

@@ -57,6 +57,7 @@ pub struct Config {
     pub metrics_open: bool,
     pub engine: EngineSection,
     pub plugins: PluginSection,
+    pub retention: RetentionSection,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -90,6 +91,23 @@ pub struct PluginSection {
     pub slots: NonZeroU32,
 }
 
+/// `[retention]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RetentionSection {
+    /// Days that events are kept; one that a hook has still to be told of is kept in any case.
+    pub events_days: NonZeroU32,
+    /// Days that audit rows are kept.
+    pub audit_days: NonZeroU32,
+}
+
+impl Default for RetentionSection {
+    fn default() -> Self {
+        let days = |n: u32| NonZeroU32::MIN.saturating_add(n - 1);
+        Self { events_days: days(90), audit_days: days(730) }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -104,6 +122,7 @@ impl Default for Config {
             metrics_open: false,
             engine: EngineSection::default(),
             plugins: PluginSection::default(),
+            retention: RetentionSection::default(),
         }
     }
 }

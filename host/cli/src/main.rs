@@ -3,6 +3,7 @@
 mod books;
 mod config;
 mod demo;
+mod operate;
 mod remote;
 mod serve;
 
@@ -39,6 +40,12 @@ enum Command {
     /// Sold VMs.
     #[command(subcommand)]
     Service(ServiceCommand),
+    /// Scheduled work of the host itself.
+    #[command(subcommand)]
+    Job(operate::JobCommand),
+    /// Hold a server, a node, a panel, a kind of operation or everything back.
+    #[command(subcommand)]
+    Pause(operate::PauseCommand),
 }
 
 /// Where settings come from: file, then environment, then flags. Every key of the file has a variable: `WHARF_` and its name,
@@ -176,6 +183,8 @@ async fn run(command: Command) -> Result<()> {
             let new = NewToken { scopes, panel, note, expires_ms: None };
             serve::create_token(&config::load(&config)?, new, expires_in).await
         }
+        Command::Job(command) => operate::job(command).await,
+        Command::Pause(command) => operate::pause(command).await,
         Command::Service(ServiceCommand::List(remote)) => remote::services(&remote).await,
         Command::Service(ServiceCommand::Show { id, remote }) => remote::service(&remote, &id).await,
         Command::Service(ServiceCommand::Log { id, remote }) => remote::log(&remote, &id).await,

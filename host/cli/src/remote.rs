@@ -8,19 +8,19 @@ use wharf_plugins::Runtime;
 
 use crate::RemoteArguments;
 
-fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+pub(crate) fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or("-")
 }
 
 /// Query parameters of a call.
-type Query<'a> = [(&'a str, &'a str)];
+pub(crate) type Query<'a> = [(&'a str, &'a str)];
 
-async fn call(
+pub(crate) async fn call(
     remote: &RemoteArguments,
     method: reqwest::Method,
     path: &str,
     query: &Query<'_>,
-    body: Option<Vec<u8>>,
+    body: Option<(&'static str, Vec<u8>)>,
 ) -> Result<String> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder().build()?;
@@ -30,8 +30,8 @@ async fn call(
     if !query.is_empty() {
         request = request.query(query);
     }
-    if let Some(body) = body {
-        request = request.header("content-type", "application/wasm").body(body);
+    if let Some((kind, body)) = body {
+        request = request.header("content-type", kind).body(body);
     }
     let answer =
         request.send().await.with_context(|| format!("no answer from {}: does the host run there?", remote.url))?;
@@ -44,12 +44,12 @@ async fn call(
     Ok(body)
 }
 
-async fn get(remote: &RemoteArguments, path: &str, query: &Query<'_>) -> Result<Value> {
+pub(crate) async fn get(remote: &RemoteArguments, path: &str, query: &Query<'_>) -> Result<Value> {
     Ok(serde_json::from_str(&call(remote, reqwest::Method::GET, path, query, None).await?)?)
 }
 
 /// An id as a segment of a path: what the panel calls a service may have any character.
-fn segment(id: &str) -> String {
+pub(crate) fn segment(id: &str) -> String {
     let mut url = reqwest::Url::parse("http://x/").ok();
     if let Some(Ok(mut path)) = url.as_mut().map(|u| u.path_segments_mut()) {
         path.push(id);
@@ -86,7 +86,10 @@ pub fn inspect(component: &Path) -> Result<()> {
 pub async fn install(remote: &RemoteArguments, component: &Path, allow: Option<String>) -> Result<()> {
     let bytes = std::fs::read(component).with_context(|| format!("can't read {}", component.display()))?;
     let query: Vec<_> = allow.iter().map(|allow| ("allow", allow.as_str())).collect();
-    println!("{}", call(remote, reqwest::Method::POST, "/v1/admin/plugins", &query, Some(bytes)).await?);
+    println!(
+        "{}",
+        call(remote, reqwest::Method::POST, "/v1/admin/plugins", &query, Some(("application/wasm", bytes))).await?
+    );
     Ok(())
 }
 

@@ -53,6 +53,8 @@ pub async fn serve(config: Config) -> Result<()> {
         address: address.to_string(),
         claim_ttl_ms: i64::from(config.engine.claim_ttl_s) * 1_000,
         concurrency: config.engine.concurrency.get(),
+        keep_events_days: config.retention.events_days.get(),
+        keep_audit_days: config.retention.audit_days.get(),
         ..EngineConfig::default()
     };
     let engine = Engine::new(books, clock, Arc::clone(&runtime), Arc::new(executor), engine_config);

@@ -212,6 +212,40 @@ async fn a_host_serves_the_api_its_document_and_its_metrics_and_ends_when_asked_
 }
 
 #[test]
+fn jobs_are_run_and_shown_and_pauses_come_and_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = Host::start(dir.path());
+    let (good, result, error) = host.ask(&["job", "run", "orphans", "--timeout", "60"]);
+    assert!(good, "{error}");
+    let result: Value = serde_json::from_str(&result).unwrap();
+    assert_eq!((&result["findings"], &result["more"]), (&serde_json::json!([]), &serde_json::json!(0)));
+    let (good, list, error) = host.ask(&["job", "list"]);
+    assert!(good, "{error}");
+    for name in ["drift  ", "orphans  ", "quarantine  ", "retention  "] {
+        assert!(list.lines().any(|l| l.starts_with(name)), "{list}");
+    }
+    let orphans = list.lines().find(|l| l.starts_with("orphans")).unwrap();
+    assert!(orphans.contains("every 60 min") && orphans.contains("s ago") && orphans.contains("findings 0"), "{list}");
+    assert!(host.ask(&["job", "force", "drift"]).0);
+    assert!(host.ask(&["job", "clear-locks", "retention"]).0 && host.ask(&["job", "clear-locks"]).0);
+    let (good, _, error) = host.ask(&["job", "run", "orphan"]);
+    assert!(!good && error.contains("the job orphan"), "{error}");
+
+    let nothing = "nothing is paused\n".to_owned();
+    assert_eq!(host.ask(&["pause", "list"]), (true, nothing.clone(), String::new()));
+    let (good, _, error) = host.ask(&["pause", "add", "server:pve", "--reason", "new disks"]);
+    assert!(!good && error.contains("no server `pve`"), "{error}");
+    let (good, _, error) = host.ask(&["pause", "add", "everything", "--reason", "new disks"]);
+    assert!(good, "{error}");
+    let (_, list, _) = host.ask(&["pause", "list"]);
+    assert!(list.starts_with("everything  ") && list.ends_with(": new disks\n"), "{list}");
+    assert!(host.ask(&["pause", "remove", "everything"]).0);
+    assert_eq!(host.ask(&["pause", "list"]).1, nothing);
+    let (good, _, error) = host.ask(&["pause", "remove", "node:pve/a"]);
+    assert!(!good && error.contains("such pause"), "{error}");
+}
+
+#[test]
 fn without_a_host_it_is_said_where_none_answers() {
     let mut command = own();
     command.env("WHARF_URL", "http://127.0.0.1:1").env("WHARF_TOKEN", "wharf_a_b").args(["service", "list"]);

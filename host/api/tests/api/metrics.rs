@@ -59,6 +59,33 @@ async fn a_scrape_shows_operations_services_queues_stores_memory_and_requests() 
 }
 
 #[tokio::test]
+async fn a_scrape_shows_how_jobs_stand_and_what_is_paused() {
+    let (recorder, exporter) = Exporter::build().unwrap();
+    let _recording = metrics::set_default_local_recorder(&recorder);
+    let world = World::with(Settings { metrics: Some(exporter), metrics_open: true, plugin_slots: 8 }).await;
+    let scrape = async || world.get("/metrics").await.text;
+    assert_eq!(value(&scrape().await, "wharf_pauses"), 0.0);
+    let now = world.api.lender.clock.now_ms();
+    for name in ["drift", "retention"] {
+        world.books.declare_job(name, 1_000, 5_000, now).await.unwrap();
+    }
+    let claim = world.books.claim_jobs(&["drift"], uuid::Uuid::new_v4(), 1_000, now).await.unwrap().remove(0);
+    world.pass(4_000);
+    let result = serde_json::json!({"findings": [{"kind": "marker"}], "more": 2});
+    let end = wharf_store::JobEnd::Done { result, events: Vec::new() };
+    world.books.end_job(&claim, end, now + 4_000).await.unwrap();
+    world.pass(2_000);
+    world.row(ObjectKind::Pause, "everything", serde_json::json!({})).await;
+    let text = scrape().await;
+    assert_eq!(value(&text, "wharf_job_last_ok_age_seconds{job=\"drift\"}"), 2.0);
+    assert_eq!(value(&text, "wharf_job_last_ok_age_seconds{job=\"retention\"}"), 6.0);
+    assert_eq!(value(&text, "wharf_job_stale{job=\"drift\"}"), 0.0);
+    assert_eq!(value(&text, "wharf_job_stale{job=\"retention\"}"), 1.0, "never run is stale, too");
+    assert_eq!(value(&text, "wharf_job_findings{job=\"drift\"}"), 3.0);
+    assert_eq!(value(&text, "wharf_pauses"), 1.0);
+}
+
+#[tokio::test]
 async fn a_process_that_records_nothing_says_so() {
     let world = World::new().await;
     assert_eq!(world.get("/metrics").await.refusal(), (404, "not-found".into()));

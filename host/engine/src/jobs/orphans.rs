@@ -4,7 +4,7 @@
 //! One look at each server, and a closer one at those guests that are not the VM of a live service: at most [`CLOSER`] a
 //! server, those that have one of our numbers first. A server that is parked or does not answer is passed over.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use futures::StreamExt;
 use wharf_capabilities::effects::{Guest, GuestConfig};
@@ -44,6 +44,7 @@ impl Engine {
                 }
             }
         }
+        let mut unread = BTreeSet::new();
         for server in self.books.objects(ObjectKind::Server).await? {
             let own = active.remove(&server.name).unwrap_or_default();
             match self.effector.guests(&server.name).await {
@@ -52,23 +53,28 @@ impl Engine {
                     let why = "the token sees no VM at all: give it VM.Audit on /vms".to_owned();
                     report.skipped.insert(server.name, why);
                 }
-                Ok(guests) => self.orphans_on(&server.name, guests, &own, &mut report).await?,
+                Ok(guests) => unread.extend(self.orphans_on(&server.name, guests, &own, &mut report).await?),
                 Err(why) => {
                     report.skipped.insert(server.name, why);
                 }
             }
         }
+        report.unread = u64::try_from(unread.len()).unwrap_or(u64::MAX);
         let skipped = report.skipped.clone();
-        report.settle(before, |f| skipped.contains_key(&f.server), "orphan.found", self.clock.now_ms())
+        let stands = |f: &Finding| {
+            skipped.contains_key(&f.server) || f.vmid.is_some_and(|vmid| unread.contains(&(f.server.clone(), vmid)))
+        };
+        report.settle(before, stands, "orphan.found", self.clock.now_ms())
     }
 
+    /// Puts what it finds into the report, and returns the guests that it could not look at.
     async fn orphans_on(
         &self,
         server: &str,
         guests: Vec<Guest>,
         active: &BTreeMap<u32, ServiceId>,
         report: &mut Report,
-    ) -> Result<(), JobError> {
+    ) -> Result<Vec<(String, u32)>, JobError> {
         report.looked_at.insert(server.to_owned(), u64::try_from(guests.len()).unwrap_or(u64::MAX));
         for (vmid, id) in active {
             if !guests.iter().any(|g| g.vmid == *vmid)
@@ -97,8 +103,8 @@ impl Engine {
             closer.push(guest);
         }
         closer.sort_by_key(|g| (!ours(g.vmid), g.vmid));
-        report.unread += u64::try_from(closer.len().saturating_sub(CLOSER)).unwrap_or(u64::MAX);
-        closer.truncate(CLOSER);
+        let rest = closer.split_off(closer.len().min(CLOSER));
+        let mut unread: Vec<(String, u32)> = rest.into_iter().map(|g| (server.to_owned(), g.vmid)).collect();
         let looks = closer.into_iter().map(|guest| async move {
             // What is no VM has no marker.
             let config = if guest.container {
@@ -119,11 +125,11 @@ impl Engine {
                 Ok(None) => {}
                 Err(why) => {
                     tracing::debug!(server, vmid = guest.vmid, why, "a guest could not be looked at");
-                    report.unread += 1;
+                    unread.push((server.to_owned(), guest.vmid));
                 }
             }
         }
-        Ok(())
+        Ok(unread)
     }
 
     /// What is wrong with a guest that is not the VM of a service as the books stand now.
