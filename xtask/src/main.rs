@@ -4,6 +4,7 @@
 mod component;
 mod demo;
 mod frozen;
+mod package;
 mod plugins;
 mod providers;
 mod setup;
@@ -46,6 +47,8 @@ enum Command {
         #[arg(long)]
         once: bool,
     },
+    /// Builds the Debian package into target/package.
+    Package(package::Args),
     /// Sets up what is missing, then runs every check there is.
     Test(test::Args),
 }
@@ -69,6 +72,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::WitCheck { release: true } => wit_check::release(&shell::root().join("wit")),
         Command::Frozen => frozen::run(),
         Command::Demo { once } => demo::show(once),
+        Command::Package(args) => package::package(&args),
         Command::Test(args) => test::run(&args),
     }
 }

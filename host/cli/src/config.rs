@@ -48,7 +48,8 @@ pub struct Config {
     pub database_url_file: Option<PathBuf>,
     /// Connections of this host to the database.
     pub database_connections: NonZeroU32,
-    /// 64 hex digits; none = `master.key` in `data_dir`, made at the first start.
+    /// 64 hex digits; none = the credential `master.key` of the service manager, else `master.key` in `data_dir`, made at
+    /// the first start.
     pub master_key_file: Option<PathBuf>,
     /// Log filter.
     pub log: String,

@@ -6,12 +6,16 @@ mod demo;
 mod operate;
 mod remote;
 mod serve;
+mod supervisor;
 
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use wharf_api::tokens::NewToken;
+
+/// Where a host listens unless it is told otherwise.
+const DEFAULT_URL: &str = "http://127.0.0.1:8480";
 
 /// A WebAssembly plugin host for billing panels.
 #[derive(Parser)]
@@ -25,6 +29,11 @@ struct Arguments {
 enum Command {
     /// Run the host.
     Serve(ConfigArguments),
+    /// Whether a host answers and its books do; nothing is said if so, and the exit code is 0.
+    Health {
+        #[arg(long, env = "WHARF_URL", default_value = DEFAULT_URL)]
+        url: String,
+    },
     /// Show orders, a live log and DNS answers on a simulated cluster.
     Demo {
         /// For the demo: `--once` ends after the journey.
@@ -69,7 +78,7 @@ pub struct ConfigArguments {
 /// A running host.
 #[derive(Args, Clone)]
 pub struct RemoteArguments {
-    #[arg(long, env = "WHARF_URL", default_value = "http://127.0.0.1:8480")]
+    #[arg(long, env = "WHARF_URL", default_value = DEFAULT_URL)]
     url: String,
     #[arg(long, env = "WHARF_TOKEN", hide_env_values = true)]
     token: String,
@@ -170,6 +179,7 @@ fn start(command: Command) -> Result<()> {
 async fn run(command: Command) -> Result<()> {
     match command {
         Command::Serve(config) => serve::serve(config::load(&config)?).await,
+        Command::Health { url } => remote::health(&url).await,
         Command::Plugin(PluginCommand::List(remote)) => remote::plugins(&remote).await,
         Command::Plugin(PluginCommand::Inspect { component }) => remote::inspect(&component),
         Command::Plugin(PluginCommand::Install { component, allow, remote }) => {

@@ -1,6 +1,6 @@
 //! Commands that talk to a running host.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -8,12 +8,27 @@ use wharf_plugins::Runtime;
 
 use crate::RemoteArguments;
 
+/// A host that is well answers in milliseconds.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
+
 pub(crate) fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or("-")
 }
 
 /// Query parameters of a call.
 pub(crate) type Query<'a> = [(&'a str, &'a str)];
+
+/// For health checks of containers and balancers: nobody has to be known for it.
+pub async fn health(url: &str) -> Result<()> {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client = reqwest::Client::builder().timeout(HEALTH_TIMEOUT).build()?;
+    let asked = client.get(format!("{}/readyz", url.trim_end_matches('/'))).send().await;
+    let answer = asked.with_context(|| format!("no answer from {url}: does the host run there?"))?;
+    if !answer.status().is_success() {
+        bail!("{url}/readyz answers {}: {}", answer.status(), answer.text().await?);
+    }
+    Ok(())
+}
 
 pub(crate) async fn call(
     remote: &RemoteArguments,

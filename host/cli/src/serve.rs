@@ -5,6 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use crate::{
     books::{self, Opened, Use},
     config::{Config, LogFormat},
+    supervisor,
 };
 use anyhow::{Context, Result, bail};
 use tokio::sync::watch;
@@ -21,6 +22,8 @@ use wharf_capabilities::{
 };
 use wharf_engine::{Engine, EngineConfig};
 use wharf_plugins::{Runtime, RuntimeConfig};
+use zeroize::Zeroizing;
+
 
 /// Open connections get so long to end.
 const GRACE: Duration = Duration::from_secs(10);
@@ -63,6 +66,7 @@ pub async fn serve(config: Config) -> Result<()> {
 
     println!("{}", serde_json::json!({"listening": format!("http://{address}")}));
     tracing::info!(%address, "serving");
+    supervisor::ready(&address.to_string());
     let settings = Settings {
         metrics: Some(metrics),
         metrics_open: config.metrics_open,
@@ -78,6 +82,7 @@ pub async fn serve(config: Config) -> Result<()> {
     let served = tokio::spawn(async move { serving.await });
     signal().await?;
     tracing::info!("stopping: no new work is begun, what runs is brought to its next commit");
+    supervisor::stopping();
     stop.send_replace(true);
     engine.nudge();
     let ended = tokio::time::timeout(GRACE, async { tokio::join!(working, served) }).await;
@@ -116,7 +121,13 @@ fn host_name() -> String {
     if name.is_empty() { "localhost".into() } else { name.to_owned() }
 }
 
+/// From the file that was named, else what the service manager hands over, else `master.key` beside the books.
 fn keyring(config: &Config) -> Result<Keyring> {
+    if let (None, Some(file)) = (&config.master_key_file, supervisor::master_key()) {
+        let place = || format!("can't use the master key that the service manager hands over as {}", file.display());
+        let text = Zeroizing::new(std::fs::read_to_string(&file).with_context(place)?);
+        return Keyring::parse(&text).with_context(place);
+    }
     let file = config.master_key_file.clone().unwrap_or_else(|| config.data_dir.join("master.key"));
     if !file.exists() && config.master_key_file.is_none() {
         tracing::warn!(file = %file.display(), "made a new master key: back it up, without it no secret can be read");
