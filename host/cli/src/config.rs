@@ -15,7 +15,7 @@ use toml::{Table, Value};
 
 use crate::ConfigArguments;
 
-const DEFAULT_FILE: &str = "/etc/wharf/wharf.toml";
+pub const DEFAULT_FILE: &str = "/etc/wharf/wharf.toml";
 
 /// Before the name of a variable: `WHARF_LISTEN`; `__` stands between a section and its key: `WHARF_ENGINE__CONCURRENCY`.
 const PREFIX: &str = "WHARF_";
@@ -178,7 +178,7 @@ pub fn load(arguments: &ConfigArguments) -> Result<Config> {
         let place = file.map(|f| f.display().to_string()).unwrap_or_default();
         format!("in {place}")
     })?;
-    let mut config = with_environment(table, std::env::vars_os())?;
+    let mut config = with_environment(table, environment())?;
     if let Some(listen) = &arguments.listen {
         config.listen.clone_from(listen);
     }
@@ -232,6 +232,11 @@ fn with_environment(mut table: Table, variables: impl Iterator<Item = (OsString,
         })?;
     }
     Ok(Config::deserialize(Value::Table(table))?)
+}
+
+/// Variables of this process that are settings, as they are written.
+pub fn environment() -> impl Iterator<Item = (OsString, OsString)> {
+    std::env::vars_os().filter(|(name, _)| is_setting(name))
 }
 
 fn is_setting(name: &OsStr) -> bool {

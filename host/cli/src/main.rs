@@ -7,6 +7,7 @@ mod operate;
 mod remote;
 mod serve;
 mod supervisor;
+mod support;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -34,6 +35,8 @@ enum Command {
         #[arg(long, env = "WHARF_URL", default_value = DEFAULT_URL)]
         url: String,
     },
+    /// Collect what somebody who helps needs to know, without a secret in it.
+    SupportBundle(support::Arguments),
     /// Show orders, a live log and DNS answers on a simulated cluster.
     Demo {
         /// For the demo: `--once` ends after the journey.
@@ -179,6 +182,7 @@ fn start(command: Command) -> Result<()> {
 async fn run(command: Command) -> Result<()> {
     match command {
         Command::Serve(config) => serve::serve(config::load(&config)?).await,
+        Command::SupportBundle(arguments) => support::bundle(&arguments).await,
         Command::Health { url } => remote::health(&url).await,
         Command::Plugin(PluginCommand::List(remote)) => remote::plugins(&remote).await,
         Command::Plugin(PluginCommand::Inspect { component }) => remote::inspect(&component),

@@ -59,6 +59,11 @@ pub(crate) async fn call(
     Ok(body)
 }
 
+/// What a path answers, as it is.
+pub async fn answer(remote: &RemoteArguments, path: &str) -> Result<String> {
+    call(remote, reqwest::Method::GET, path, &[], None).await
+}
+
 pub(crate) async fn get(remote: &RemoteArguments, path: &str, query: &Query<'_>) -> Result<Value> {
     Ok(serde_json::from_str(&call(remote, reqwest::Method::GET, path, query, None).await?)?)
 }

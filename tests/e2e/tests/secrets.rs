@@ -46,6 +46,9 @@ fn marked() -> Secrets {
 const SERVER_PASSWORD: &str = "Mark-whmcs/server+0b4d=77";
 const ACCOUNT_PASSWORD: &str = "Mark-whmcs/account+e1f2=88";
 
+/// What an admin may have put into the settings, where the host does not know it.
+const STORE_PASSWORD: &str = "Mark-store/9d2e+4f&6-c8a1";
+
 /// RFC 3986 leaves these as they are.
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
@@ -401,6 +404,46 @@ async fn mistakes(house: &House, secrets: &Secrets) -> Vec<(String, Vec<u8>)> {
     answers
 }
 
+/// The files of a support bundle, made with settings that hold a password under two keys, one of them misspelt.
+async fn support_bundle(house: &House) -> Vec<(String, Vec<u8>)> {
+    let place = |name: &str| house.dir.join(name);
+    let url = format!("postgres://wharf:{STORE_PASSWORD}@db/wharf");
+    let settings =
+        format!("# {STORE_PASSWORD}\nlisten = \"x\"\n[store]\nurl = {url:?}\npassword = {STORE_PASSWORD:?}\n");
+    std::fs::write(place("support.toml"), settings).unwrap();
+    let output = tokio::process::Command::new(Built::in_target().unwrap().wharf)
+        .args(["support-bundle", "--output"])
+        .arg(place("support.tar.gz"))
+        .arg("--config")
+        .arg(place("support.toml"))
+        .arg("--host-log")
+        .arg(place("wharf.log"))
+        .envs([("WHARF_URL", house.client.url.as_str()), ("WHARF_TOKEN", &house.client.token)])
+        .env("WHARF_STORE__PASSWORD", STORE_PASSWORD)
+        .output()
+        .await
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    std::fs::create_dir(place("support")).unwrap();
+    let mut unpack = tokio::process::Command::new("tar");
+    unpack.arg("-xzf").arg(place("support.tar.gz")).arg("-C").arg(place("support"));
+    assert!(unpack.status().await.unwrap().success());
+    std::fs::remove_file(place("support.toml")).unwrap();
+    let mut files = vec![("what the bundling says".to_owned(), [output.stdout, output.stderr].concat())];
+    let mut open = vec![place("support")];
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            open.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        } else {
+            files.push((
+                path.strip_prefix(place("support")).unwrap().display().to_string(),
+                std::fs::read(&path).unwrap(),
+            ));
+        }
+    }
+    files
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_marked_secret_is_found_nowhere() {
     let dir = tempfile::tempdir().unwrap();
@@ -477,6 +520,31 @@ async fn a_marked_secret_is_found_nowhere() {
         let service = house.until("6201", phase, PATIENCE).await.unwrap();
         let log = house.client.text("/v1/services/shop:6201/log").await.unwrap();
         answers.push((format!("a service that is {phase}, and its log"), format!("{service}\n{log}").into_bytes()));
+        if phase == "needs-admin" {
+            let files = support_bundle(&house).await;
+            let file = |end: &str| {
+                let found = files.iter().find(|(name, _)| name.ends_with(end));
+                let (_, bytes) = found.unwrap_or_else(|| panic!("{end} is not in {:?}", files.iter().map(|f| &f.0)));
+                String::from_utf8_lossy(bytes).into_owned()
+            };
+            // All that it is for is in it.
+            assert!(!file("README.txt").contains("Not in it"), "{}", file("README.txt"));
+            let id = service["id"].as_str().unwrap();
+            assert!(file(&format!("services/{id}.log")).contains("stuck"), "{}", file(&format!("services/{id}.log")));
+            assert!(file(&format!("services/{id}.json")).contains("needs-admin") && file("services.json").contains(id));
+            assert!(file("metrics.txt").contains("wharf_operations{status=\"needs-admin\"} 1"));
+            for (name, part) in [
+                ("machine.txt", "wharf 0."),
+                ("host.log", "TRACE"),
+                ("plugins.json", "proxmox-kvm"),
+                ("objects/servers.json", "wharf@pve!wharf"),
+                ("audit.json", "token.create"),
+                ("settings.json", "WHARF_STORE__PASSWORD"),
+            ] {
+                assert!(file(name).contains(part), "{name}: {}", &file(name)[..file(name).len().min(2_000)]);
+            }
+            answers.extend(files);
+        }
     }
 
     // Webhooks of both services, each refused once.
@@ -498,6 +566,7 @@ async fn a_marked_secret_is_found_nowhere() {
         ("WHMCS' password for the server", SERVER_PASSWORD),
         ("WHMCS' password for the account", ACCOUNT_PASSWORD),
         ("the API token", api_token),
+        ("the password in the settings", STORE_PASSWORD),
     ] {
         search.add(name, value);
     }
@@ -553,7 +622,7 @@ async fn a_marked_secret_is_found_nowhere() {
     assert!(memmem(&log, b"TRACE").is_some(), "it does not log all that it could");
     search.look("the host's log", &log);
     assert!(search.found.is_empty(), "{} places:\n{}", search.places, search.found.join("\n"));
-    println!("{} places, {} codings of {} secrets", search.places, search.needles.len(), 8);
+    println!("{} places, {} codings of {} secrets", search.places, search.needles.len(), 9);
     // The host has seen them: had the echoes not reached it, nothing would be shown by this.
     for slot in ["secret", "api-key", "os-password"] {
         assert!(search.taken_out.get(slot).is_some_and(|n| *n > 0), "{slot} was not echoed: {:?}", search.taken_out);
