@@ -25,7 +25,7 @@ use wharf_store::Books;
 
 pub use client::{PveError, Request, Response, Transport, TransportError};
 pub use effects::{EffectBody, Executor};
-pub use test::TestLine;
+pub use test::{NEEDED, TestLine};
 pub(crate) use vms::to_failure;
 
 use crate::secrets::Keyring;

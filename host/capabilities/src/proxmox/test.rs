@@ -7,8 +7,8 @@ use super::{
     client::{Client, PveError, text},
 };
 
-/// Privileges that deploy and terminate need, by path.
-const NEEDED: [(&str, &[&str]); 3] = [
+/// Privileges that deploy and terminate need, by path. What `packaging/proxmox-role.sh` grants is held to this list.
+pub const NEEDED: [(&str, &[&str]); 5] = [
     (
         "/vms",
         &[
@@ -30,7 +30,13 @@ const NEEDED: [(&str, &[&str]); 3] = [
     ),
     ("/storage", &["Datastore.AllocateSpace", "Datastore.Audit"]),
     ("/nodes", &["Sys.Audit"]),
+    // Quorum and the cluster's firewall options.
+    ("/", &["Sys.Audit"]),
+    // Each bridge that a VM is put on.
+    ("/sdn/zones", &["SDN.Use"]),
 ];
+/// What may be granted for some of its members only: which ones a plan names is not known here.
+const BY_MEMBER: [&str; 2] = ["/storage", "/sdn/zones"];
 
 /// One line of the test.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -122,10 +128,7 @@ async fn permissions(client: &Client) -> TestLine {
     let mut missing = Vec::new();
     for (path, privileges) in NEEDED {
         for privilege in privileges {
-            let has = |at: &str| {
-                held.get(at).and_then(|p| p.get(*privilege)).is_some_and(|v| matches!(v.as_u64(), Some(0 | 1)))
-            };
-            if !has(path) && !has("/") {
+            if !grants(&held, path, privilege) {
                 missing.push(format!("{privilege} on {path}"));
             }
         }
@@ -135,5 +138,49 @@ async fn permissions(client: &Client) -> TestLine {
     } else {
         let remedy = "add them to the role of the token and of its user: a token with privilege separation needs both";
         line("permissions", false, format!("missing: {}", missing.join(", ")), remedy)
+    }
+}
+
+/// Whether what the server says is held ({path: {privilege: 1 = handed down, 0 = there only}}) has it: there, from above, or
+/// below where that will do.
+fn grants(held: &serde_json::Value, path: &str, privilege: &str) -> bool {
+    let Some(held) = held.as_object() else { return false };
+    held.iter().any(|(at, privileges)| {
+        let handed_down = privileges.get(privilege).and_then(serde_json::Value::as_u64);
+        let within = |inner: &str, outer: &str| {
+            let rest = inner.strip_prefix(outer.trim_end_matches('/'));
+            rest.is_some_and(|rest| rest.starts_with('/') && rest.len() > 1)
+        };
+        match handed_down {
+            Some(0 | 1) if at == path => true,
+            Some(1) if within(path, at) => true,
+            Some(0 | 1) => BY_MEMBER.contains(&path) && within(at, path),
+            _ => false,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::grants;
+
+    #[test]
+    fn a_privilege_counts_where_it_holds() {
+        let held = json!({
+            "/": {"Sys.Audit": 0},
+            "/vms": {"VM.Clone": 1},
+            "/storage/local-lvm": {"Datastore.Audit": 1},
+            "/sdn": {"SDN.Use": 1},
+        });
+        assert!(grants(&held, "/", "Sys.Audit") && grants(&held, "/vms", "VM.Clone"));
+        assert!(!grants(&held, "/nodes", "Sys.Audit"), "it was not handed down");
+        assert!(!grants(&held, "/", "VM.Clone"), "nor up");
+        assert!(grants(&held, "/sdn/zones", "SDN.Use"), "it was handed down");
+        assert!(grants(&held, "/storage", "Datastore.Audit"), "one storage will do");
+        assert!(!grants(&held, "/storage", "Datastore.AllocateSpace"));
+        assert!(!grants(&json!({"/vms/100": {"VM.Audit": 1}}), "/vms", "VM.Audit"), "one VM won't");
+        assert!(grants(&json!({"/": {"VM.Audit": 1}}), "/vms", "VM.Audit"));
     }
 }
