@@ -122,8 +122,8 @@ impl Engine {
             Accepted::NoService => Err(WishError::NoService),
             done @ Accepted::Done { .. } => {
                 if let Accepted::Done { service, operation: Some(operation), replayed: false } = &done {
-                    let (service, kind) = (wharf_store::queue::subject(service), &operation.kind);
-                    tracing::info!(service, operation = %operation.id, kind, "operation accepted");
+                    let (server, service) = (&service.server, wharf_store::queue::subject(service));
+                    tracing::info!(service, operation = %operation.id, kind = operation.kind, server, "operation accepted");
                 }
                 self.nudge();
                 self.notices.tell(crate::Notice::Events);

@@ -14,6 +14,7 @@ use tokio::{
     task::JoinSet,
     time::Instant,
 };
+use tracing::Instrument;
 use wharf_store::{Claim, Run, StoreError};
 
 use crate::Engine;
@@ -137,7 +138,19 @@ impl Engine {
 
     async fn hold_and_drive(&self, run: Run, place: OwnedSemaphorePermit, asked: Instant) {
         let claim = run.claim;
-        let hold = Hold::new(place, asked);
+        // On every line of the log that is about this run, whoever writes it, and whatever level is asked for.
+        let span = tracing::error_span!(
+            "run",
+            service = wharf_store::queue::subject(&run.service),
+            operation = %run.operation.id,
+            kind = run.operation.kind,
+            server = run.service.server,
+        );
+        self.carry_on(run, claim, Hold::new(place, asked)).instrument(span).await;
+        self.notices.tell(crate::Notice::Operation(claim.operation));
+    }
+
+    async fn carry_on(&self, run: Run, claim: Claim, hold: Hold) {
         // A panic in one run must not take the worker along.
         let driven = std::panic::AssertUnwindSafe(self.drive(run, &hold)).catch_unwind();
         let ended = tokio::select! {
@@ -156,7 +169,6 @@ impl Engine {
                 tracing::error!(operation = %claim.operation, "the host failed while carrying this operation on; it goes on when its claim has run out");
             }
         }
-        self.notices.tell(crate::Notice::Operation(claim.operation));
     }
 
     /// Returns when the claim must be taken for lost.

@@ -271,7 +271,10 @@ impl Client {
                     "server `{}` refused the token {} ({text}): enter its secret again, or test the server after mending it",
                     self.name, self.config.token_id
                 );
-                *self.parked.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.clone());
+                let before = self.parked.lock().unwrap_or_else(PoisonError::into_inner).replace(reason.clone());
+                if before.is_none() {
+                    tracing::error!(server = self.name, reason, "server parked: nothing is sent to it any more");
+                }
                 Err(PveError::Unauthorized(reason))
             }
             403 => {
