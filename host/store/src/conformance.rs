@@ -15,6 +15,7 @@ pub mod objects;
 pub mod plugins;
 pub mod queue;
 pub mod records;
+pub mod twins;
 pub mod wishes;
 
 use crate::Books;
