@@ -6,6 +6,7 @@
 
 mod admin;
 mod auth;
+mod cluster;
 mod conditions;
 mod extract;
 mod hooks;
@@ -99,6 +100,7 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(plugins::disable))
         .routes(routes!(admin::audit))
         .routes(routes!(admin::list_tokens, admin::create_token))
+        .routes(routes!(cluster::show))
         .routes(routes!(jobs::list))
         .routes(routes!(jobs::show))
         .routes(routes!(jobs::force))

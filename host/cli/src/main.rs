@@ -55,6 +55,9 @@ enum Command {
     /// Scheduled work of the host itself.
     #[command(subcommand)]
     Job(operate::JobCommand),
+    /// The hosts that work on the same books.
+    #[command(subcommand)]
+    Cluster(operate::ClusterCommand),
     /// Hold a server, a node, a panel, a kind of operation or everything back.
     #[command(subcommand)]
     Pause(operate::PauseCommand),
@@ -198,6 +201,7 @@ async fn run(command: Command) -> Result<()> {
             serve::create_token(&config::load(&config)?, new, expires_in).await
         }
         Command::Job(command) => operate::job(command).await,
+        Command::Cluster(command) => operate::cluster(command).await,
         Command::Pause(command) => operate::pause(command).await,
         Command::Service(ServiceCommand::List(remote)) => remote::services(&remote).await,
         Command::Service(ServiceCommand::Show { id, remote }) => remote::service(&remote, &id).await,

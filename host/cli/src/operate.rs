@@ -1,4 +1,4 @@
-//! `wharf job` and `wharf pause`: an admin's moves on a running host.
+//! `wharf cluster`, `wharf job` and `wharf pause`: how running hosts stand, and an admin's moves on them.
 
 use std::time::{Duration, Instant};
 
@@ -40,6 +40,12 @@ pub enum JobCommand {
         #[command(flatten)]
         remote: RemoteArguments,
     },
+}
+
+#[derive(Subcommand)]
+pub enum ClusterCommand {
+    /// Which hosts work on these books, and what each has in hand.
+    Status(RemoteArguments),
 }
 
 #[derive(Subcommand)]
@@ -164,6 +170,53 @@ fn span(ms: i64) -> String {
     }
 }
 
+pub async fn cluster(command: ClusterCommand) -> Result<()> {
+    let ClusterCommand::Status(remote) = command;
+    let cluster = remote::get(&remote, "/v1/admin/cluster", &[]).await?;
+    let number = |key: &str| cluster.get(key).and_then(Value::as_i64).unwrap_or(0);
+    for host in cluster.get("hosts").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default() {
+        println!("{}", host_line(host));
+    }
+    println!(
+        "live operations {}: worked on {}, waiting for a slot {}; for an admin {}",
+        number("live"),
+        number("claimed"),
+        number("parked"),
+        number("needs_admin")
+    );
+    if cluster.get("mixed_versions").and_then(Value::as_bool).unwrap_or(false) {
+        println!("hosts of more than one version are at work: an upgrade is under way, or was forgotten");
+    }
+    Ok(())
+}
+
+/// One host in a line.
+fn host_line(host: &Value) -> String {
+    let number = |key: &str| host.get(key).and_then(Value::as_i64).unwrap_or(0);
+    let flag = |key: &str| host.get(key).and_then(Value::as_bool).unwrap_or(false);
+    let list = |key: &str| {
+        let names: Vec<&str> =
+            host.get(key).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+        if names.is_empty() { "-".to_owned() } else { names.join(",") }
+    };
+    let state = match (flag("lost"), flag("this")) {
+        (true, _) => "LOST",
+        (false, true) => "alive, answers this",
+        (false, false) => "alive",
+    };
+    format!(
+        "{}  {}  {}  {state}  seen {}  up {}  operations {}  watches {}  dns {}",
+        text(host, "/name"),
+        text(host, "/address"),
+        text(host, "/version"),
+        ago(number("seen_ms")),
+        span(number("seen_ms") - number("started_ms")),
+        number("runs"),
+        list("watches"),
+        list("dns_queues"),
+    )
+}
+
 pub async fn pause(command: PauseCommand) -> Result<()> {
     match command {
         PauseCommand::List(remote) => {
@@ -197,6 +250,15 @@ pub async fn pause(command: PauseCommand) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_host_stands_in_one_line_and_a_lost_one_catches_the_eye() {
+        let host = json!({"name": "a", "address": "127.0.0.1:1", "version": "0.1.0", "lost": true, "this": false,
+            "started_ms": 0, "seen_ms": 60_000, "runs": 2, "watches": ["pve"], "dns_queues": []});
+        let line = host_line(&host);
+        assert!(line.starts_with("a  127.0.0.1:1  0.1.0  LOST  seen "), "{line}");
+        assert!(line.ends_with("up 60 s  operations 2  watches pve  dns -"), "{line}");
+    }
 
     #[test]
     fn a_job_stands_in_one_line_and_a_failure_below_it() {

@@ -24,7 +24,6 @@ use wharf_engine::{Engine, EngineConfig};
 use wharf_plugins::{Runtime, RuntimeConfig};
 use zeroize::Zeroizing;
 
-
 /// Open connections get so long to end.
 const GRACE: Duration = Duration::from_secs(10);
 
