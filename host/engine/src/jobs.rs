@@ -146,7 +146,7 @@ impl Engine {
                 JobEnd::Failed { error, again_ms: now + every_ms.min(RETRY_MS) }
             }
         };
-        self.kill.reach("commit:job:before").await;
+        self.kill.reach("job-end:before").await;
         match self.books.end_job(&claim, end, now).await {
             Ok(()) if news => {
                 self.notices.tell(crate::Notice::Events);
@@ -160,7 +160,7 @@ impl Engine {
                 tracing::warn!(job = claim.name, %error, "can't write how a job ended; it runs again when its claim has run out");
             }
         }
-        self.kill.reach("commit:job:after").await;
+        self.kill.reach("job-end:after").await;
     }
 
     /// Returns when the claim must be taken for lost.

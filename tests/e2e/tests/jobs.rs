@@ -228,7 +228,7 @@ async fn a_job_whose_host_dies_is_taken_over_by_another() {
         .host(|engine| {
             engine.set_kill_hook(Arc::new(|edge| {
                 async move {
-                    if edge == "commit:job:before" {
+                    if edge == "job-end:before" {
                         std::future::pending::<()>().await;
                     }
                 }

@@ -297,6 +297,11 @@ async fn addresses(house: &House, references: &[&str]) -> Vec<String> {
                     }
                 }
             }
+            "/v1/admin/jobs/{name}" => {
+                for job in house.client.get("/v1/admin/jobs").await.unwrap().as_array().unwrap() {
+                    all.push(format!("/v1/admin/jobs/{}", job["name"].as_str().unwrap()));
+                }
+            }
             path if path.starts_with("/v1/services/{id}") => {
                 all.extend(references.iter().map(|r| path.replace("{id}", &format!("shop:{r}"))));
             }
