@@ -1,6 +1,7 @@
 //! `cargo xtask …`: everything that is done to this workspace by a command. Each subcommand is a file of its own; each
 //! does its own set-up, or says in one sentence what is missing.
 
+mod bench;
 mod component;
 mod demo;
 mod frozen;
@@ -49,6 +50,8 @@ enum Command {
     },
     /// Builds the Debian package into target/package.
     Package(package::Args),
+    /// Measures the host and its peers, in release, and prints a table; also to target/bench/report.md and report.json.
+    Bench(bench::Args),
     /// Sets up what is missing, then runs every check there is.
     Test(test::Args),
 }
@@ -73,6 +76,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Frozen => frozen::run(),
         Command::Demo { once } => demo::show(once),
         Command::Package(args) => package::package(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Test(args) => test::run(&args),
     }
 }
