@@ -6,6 +6,7 @@
 //! manifest, and an option that nobody claims is refused with the known ones. Bounded by the size of the schema
 //! ([`wharf_model::manifest::MAX_BYTES`]) and [`MAX_DEPTH`].
 
+mod compiled;
 mod secrets;
 
 use std::collections::BTreeMap;
@@ -81,7 +82,7 @@ pub fn effective(
 /// missed: they are kept apart.
 pub fn check(schema: &Value, settings: &Value) -> Vec<FieldError> {
     let secret: Vec<_> = secret_slots(schema).iter().map(|slot| format!("/{}", slot.replace('.', "/"))).collect();
-    match jsonschema::validator_for(schema) {
+    match compiled::validator(schema) {
         Ok(validator) => validator
             .iter_errors(settings)
             .filter_map(|e| {
