@@ -40,7 +40,7 @@ impl Figure for IdleMemory {
             Row::time("start until it listens, four Rust plugins", took.as_secs_f64() * 1e6),
         ];
         let others = ["test-provider-js", "test-provider-python"].map(|id| bench.providers.join(format!("{id}.wasm")));
-        if bench.size != crate::Size::Smoke && others.iter().all(|file| file.exists()) {
+        if bench.size == crate::Size::Full && others.iter().all(|file| file.exists()) {
             for file in &others {
                 house.install(file).await?;
             }

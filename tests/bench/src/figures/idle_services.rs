@@ -86,7 +86,7 @@ impl Figure for IdleServices {
 
 /// Orders of one look.
 fn services(bench: &Bench) -> usize {
-    bench.pick(2, 8, 20)
+    bench.pick(2, 4, 20)
 }
 
 async fn look(bench: &Bench, house: &mut House, from: u32, there: usize) -> Result<Seen> {

@@ -33,7 +33,7 @@ impl Figure for Swap {
     }
 
     async fn measure(&self, bench: &Bench) -> Result<Vec<Row>> {
-        let count = bench.pick(4, 100, 300);
+        let count = bench.pick(4, 60, 300);
         let timing = Timing { clone_linked: 300, start: 300, ..Timing::default() };
         let timing = bench.pick(super::hooks::QUICK, timing, timing);
         let house = House::start(bench, cluster(timing)).await?;
