@@ -24,8 +24,13 @@ use wharf_engine::{
     wish::{Idempotency, Wish},
 };
 use wharf_model::{operation::Status, service::Phase};
-use wharf_store::memory::{Fault, MemoryStore, Mutant};
-use world::{Host, World};
+use wharf_store::{
+    Books,
+    memory::{Fault, MemoryStore, Mutant},
+};
+use wharf_store_postgres::PostgresStore;
+use wharf_store_sqlite::SqliteStore;
+use world::{Host, World, elsewhere::Elsewhere};
 
 const PATIENCE: Duration = Duration::from_secs(3_600);
 
@@ -73,6 +78,11 @@ impl Fate {
             thawed: watch::Sender::new(false),
             lose_commit: AtomicBool::new(false),
         })
+    }
+
+    fn of_call(&self, method: &str) -> Fault {
+        let lost = matches!(method, "commit" | "accept") && self.lose_commit.swap(false, Ordering::SeqCst);
+        if lost { Fault::FailAfter } else { Fault::None }
     }
 
     fn bind(self: &Arc<Self>, engine: &Engine, world: &World) {
@@ -180,21 +190,31 @@ fn config() -> SimConfig {
     }
 }
 
-/// Deploy and terminate with one mishap; returns the edges that were passed.
+/// Deploy and terminate with one mishap, on the books in memory; returns the edges that were passed.
 async fn journey(mode: Mode, at: usize, missing: Missing) -> Vec<&'static str> {
     let store = MemoryStore::mutant(if let Missing::Books(mutant) = missing { mutant } else { Mutant::None });
     let mut world = World::on(store, config(), Sender::new()).await;
     world.blind = missing == Missing::Probe;
-    let world = world;
     let fate = Fate::new(mode, at);
     let watched = Arc::clone(&fate);
-    world.store.fault_hook(Box::new(move |method, _| {
-        if matches!(method, "commit" | "accept") && watched.lose_commit.swap(false, Ordering::SeqCst) {
-            Fault::FailAfter
-        } else {
-            Fault::None
-        }
-    }));
+    world.store.fault_hook(Box::new(move |method, _| watched.of_call(method)));
+    live_through(world, fate).await
+}
+
+/// The same on books in a file or on a server.
+async fn journey_on(books: Books, mode: Mode, at: usize) -> Vec<&'static str> {
+    let elsewhere = Elsewhere::new(books);
+    let mut world = World::keeping_books(Arc::clone(&elsewhere) as Books, config(), Sender::new()).await;
+    // Each look is a query.
+    world.look = Duration::from_millis(500);
+    let fate = Fate::new(mode, at);
+    let watched = Arc::clone(&fate);
+    elsewhere.fault_hook(Box::new(move |method| watched.of_call(method)));
+    live_through(world, fate).await
+}
+
+async fn live_through(world: World, fate: Arc<Fate>) -> Vec<&'static str> {
+    let (mode, at) = (fate.mode, fate.at);
     let first = world.host(|engine| fate.bind(engine, &world)).await;
     let mut fleet = Fleet { world: &world, fate: Arc::clone(&fate), first: Some(first), second: None };
     fleet.wish("order", World::order("small", &[("System Disk", "20")])).await;
@@ -258,6 +278,82 @@ async fn a_host_frozen_at_any_edge_and_thawed_while_another_is_at_work_changes_n
 #[tokio::test(start_paused = true)]
 async fn an_answer_lost_at_any_edge_is_found_out() {
     every_edge(Mode::LoseAnswer).await;
+}
+
+/// Each edge, on books that `make` makes anew each time.
+async fn every_edge_on<Guard>(engine: &str, mode: Mode, make: impl AsyncFn(usize) -> (Books, Guard)) {
+    let (books, guard) = make(usize::MAX).await;
+    let edges = journey_on(books, Mode::Record, usize::MAX).await;
+    drop(guard);
+    assert!(edges.len() > 60, "only {} edges were passed", edges.len());
+    let mut tried = 0;
+    for (at, edge) in edges.iter().enumerate() {
+        if mode == Mode::LoseAnswer && !edge.ends_with(":before") {
+            continue;
+        }
+        tried += 1;
+        let (books, guard) = make(at).await;
+        journey_on(books, mode, at).await;
+        drop(guard);
+    }
+    println!("{engine}, {mode:?}: {tried} of {} edges, 0 lost, 0 doubled", edges.len());
+}
+
+async fn every_edge_on_sqlite(mode: Mode) {
+    every_edge_on("SQLite", mode, async |_| {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(folder.path().join("books.db")).await.unwrap();
+        (Arc::new(store) as Books, folder)
+    })
+    .await;
+}
+
+async fn every_edge_on_postgresql(mode: Mode) {
+    let server = postgres_peer::Server::start();
+    let url = server.database("books", None);
+    let store = PostgresStore::open(&url, 8).await.unwrap();
+    let tables = server.sql(
+        "books",
+        "SELECT string_agg(tablename, ', ') FROM pg_tables WHERE schemaname = 'public' AND tablename NOT LIKE '\\_sqlx%'",
+    );
+    every_edge_on("PostgreSQL", mode, async |_| {
+        server.sql(
+            "books",
+            &format!("TRUNCATE {tables} RESTART IDENTITY CASCADE; INSERT INTO publisher VALUES (1, 0, 0)"),
+        );
+        (Arc::new(store.clone()) as Books, ())
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_killed_at_any_edge_loses_and_doubles_nothing_on_sqlite() {
+    every_edge_on_sqlite(Mode::Kill).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_frozen_at_any_edge_and_thawed_while_another_is_at_work_changes_nothing_on_sqlite() {
+    every_edge_on_sqlite(Mode::Zombie).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_lost_at_any_edge_is_found_out_on_sqlite() {
+    every_edge_on_sqlite(Mode::LoseAnswer).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_killed_at_any_edge_loses_and_doubles_nothing_on_postgresql() {
+    every_edge_on_postgresql(Mode::Kill).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_frozen_at_any_edge_and_thawed_while_another_is_at_work_changes_nothing_on_postgresql() {
+    every_edge_on_postgresql(Mode::Zombie).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_lost_at_any_edge_is_found_out_on_postgresql() {
+    every_edge_on_postgresql(Mode::LoseAnswer).await;
 }
 
 /// Whether a suite notices that something is missing: at least one of these runs must fail.

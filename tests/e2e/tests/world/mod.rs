@@ -9,6 +9,8 @@
     reason = "test code; not every test uses all of it"
 )]
 
+pub mod elsewhere;
+
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
@@ -90,6 +92,7 @@ impl Transport for InProcess {
 /// The books, the cluster, and everything that hosts share.
 pub struct World {
     pub sim: Sim,
+    /// The books, if they are in memory.
     pub store: Arc<MemoryStore>,
     pub books: Books,
     pub clock: Arc<dyn Clock>,
@@ -101,6 +104,8 @@ pub struct World {
     pub others: BTreeMap<String, Sim>,
     /// What its hosts' runtimes are set to, beside what tests are run with anyway.
     pub tune: fn(&mut RuntimeConfig),
+    /// How often what is waited for is looked at.
+    pub look: Duration,
     dir: tempfile::TempDir,
 }
 
@@ -172,6 +177,15 @@ impl World {
     pub async fn in_cluster(store: MemoryStore, sim: Sim, sender: Sender) -> Self {
         let store = Arc::new(store);
         let books: Books = Arc::clone(&store) as Books;
+        Self::keeping(books, store, sim, sender).await
+    }
+
+    /// On books of another engine.
+    pub async fn keeping_books(books: Books, config: SimConfig, sender: Sender) -> Self {
+        Self::keeping(books, Arc::default(), Sim::new(config), sender).await
+    }
+
+    async fn keeping(books: Books, store: Arc<MemoryStore>, sim: Sim, sender: Sender) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at(1_790_000_000_000));
         let keyring = Arc::new(Keyring::new([7; 32]));
         let world = Self {
@@ -184,6 +198,7 @@ impl World {
             blind: false,
             others: BTreeMap::new(),
             tune: |_| {},
+            look: Duration::from_millis(50),
             dir: tempfile::tempdir().unwrap(),
         };
         world.put(ObjectKind::Server, "pve", json!({"urls": ["http://sim"], "token_id": TOKEN})).await;
@@ -336,7 +351,7 @@ impl World {
                     self.tell(reference).await
                 );
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::time::sleep(self.look).await;
         }
     }
 
