@@ -223,10 +223,14 @@ async fn a_configuration_that_never_arrived_may_be_sent_again() {
 async fn a_lock_or_a_missing_quorum_is_busy_and_nothing_was_done() {
     let lab = Lab::new().await;
     let (run, vmid) = lab.deployed("1").await;
-    let effect = lab.write(&run, &EffectBody::Start { vmid });
     lab.sim.condition(Condition::Lock(vmid, "backup".into()));
-    assert_eq!(code(&lab.execute(&run, &effect).await), "busy");
+    let change = configure(&lab, &run, vmid, &[("onboot", "1")]).await;
+    let change = lab.write(&run, &change);
+    assert_eq!(code(&lab.execute(&run, &change).await), "busy");
+    // A start finds the lock in its task.
+    assert_eq!(lab.run(&run, &EffectBody::Start { vmid }).await.code, "locked");
     lab.sim.condition(Condition::Unlock(vmid));
+    let effect = lab.write(&run, &EffectBody::Start { vmid });
     lab.sim.condition(Condition::NoQuorum);
     assert_eq!(code(&lab.execute(&run, &effect).await), "busy");
     lab.sim.condition(Condition::Quorum);

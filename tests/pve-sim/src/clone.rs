@@ -8,6 +8,9 @@ impl Sim {
             .get("newid")
             .and_then(|v| v.parse().ok())
             .ok_or_else(|| Refusal::parameter("newid", "property is missing and it is not optional"))?;
+        if let Some(name) = params.get("name") {
+            crate::config::check_name(name)?;
+        }
         let target = params.get("target").cloned().unwrap_or_else(|| node.to_owned());
         let full_asked = params.get("full").is_some_and(|v| v == "1");
         let (source, full, storage) = {
@@ -21,12 +24,17 @@ impl Sim {
                     }
                 }
             }
+            if let Some(name) = params.get("storage")
+                && state.storage(name).is_none()
+            {
+                return Err(Refusal::die(format!("storage '{name}' does not exist")));
+            }
             if state.vms.get(&newid).is_some_and(|vm| vm.node == node) {
                 return Err(Refusal::die(format!("unable to create VM {newid}: config file already exists")));
             }
             if target != node {
                 if state.node(&target).is_none() {
-                    return Err(Refusal::parameter("target", format!("no such cluster node '{target}'")));
+                    return Err(Refusal::die(format!("no such cluster node '{target}'")));
                 }
                 for (key, value) in source.config.iter().filter(|(k, _)| drives::is_disk_key(k)) {
                     let name = value.split(':').next().unwrap_or_default();
@@ -95,14 +103,17 @@ impl Sim {
             .into();
             state.vms.insert(newid, Vm { vmid: newid, node: target.to_owned(), config, ..Vm::default() });
         }
-        Self::sleep(timing.clone_stub).await;
+        // A full clone has nothing else in its configuration until the first disk is copied, and ours has one.
+        let stub = if full { timing.clone_full.max(timing.clone_stub) } else { timing.clone_stub };
+        Self::sleep(stub).await;
         let begun = self.copy_config(source, newid, target, storage, full, params);
         if let Err(text) = begun {
             self.lock().vms.remove(&newid);
             return Err(format!("clone failed: {text}"));
         }
-        let rest = if full { timing.clone_full } else { timing.clone_linked };
-        Self::sleep(rest.saturating_sub(timing.clone_stub)).await;
+        if !full {
+            Self::sleep(timing.clone_linked.saturating_sub(stub)).await;
+        }
         if let Some(vm) = self.lock().vms.get_mut(&newid) {
             vm.config.remove("lock");
         }
@@ -137,7 +148,10 @@ impl Sim {
             let format = params.get("format").map(String::as_str);
             let mut volume = state.allocate(storage, target, newid, size, format).map_err(|e| e.text)?;
             if !full {
-                let linked = format!("{}/{}", base, volume.volid.split(':').nth(1).unwrap_or_default());
+                // LVM-thin tells a clone by nothing in its name; the others write the base before it.
+                let named = state.storage(storage).is_none_or(|s| s.kind != "lvmthin");
+                let own = volume.volid.split(':').nth(1).unwrap_or_default();
+                let linked = if named { format!("{base}/{own}") } else { volume.volid.clone() };
                 for v in &mut state.volumes {
                     if v.volid == volume.volid {
                         v.base = Some(base.clone());

@@ -168,6 +168,12 @@ impl Sim {
                     "property is not defined in schema and the schema does not allow additional properties",
                 ));
             }
+            if ["cores", "sockets", "balloon", "cpuunits"].contains(&key.as_str()) && value.parse::<i64>().is_err() {
+                return Err(Refusal::parameter(key, format!("type check ('integer') failed - got '{value}'")));
+            }
+            if key == "name" {
+                check_name(value)?;
+            }
             if drives::indexed(key, "ipconfig") {
                 check_ipconfig(key, value)?;
             }
@@ -175,9 +181,11 @@ impl Sim {
                 && let Some(tag) = drives::get(value, "tag")
                 && !tag.parse::<u32>().is_ok_and(|t| (1..=4094).contains(&t))
             {
+                let low = tag.parse::<u32>().is_ok_and(|t| t < 1);
+                let bound = if low { "minimum value of 1" } else { "maximum value of 4094" };
                 return Err(Refusal::parameter(
                     key,
-                    format!("invalid format - net.tag: value must have a minimum value of 1, not '{tag}'"),
+                    format!("invalid format - format error\n{key}.tag: value must have a {bound}"),
                 ));
             }
         }
@@ -188,9 +196,7 @@ impl Sim {
         if let Some(wanted) = params.get("digest")
             && *wanted != digest(vm)
         {
-            return Err(Refusal::die(
-                "detected modified configuration - file changed by other user? Try again. (checksum mismatch (file change by other user?))",
-            ));
+            return Err(Refusal::die("checksum mismatch (file change by other user?)"));
         }
         Ok(())
     }
@@ -277,6 +283,19 @@ impl Sim {
     }
 }
 
+/// A name as DNS has it: it becomes the guest's.
+pub(crate) fn check_name(name: &str) -> Result<(), Refusal> {
+    let good = |label: &str| {
+        let inner = label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+        inner && !label.is_empty() && !label.starts_with('-') && !label.ends_with('-')
+    };
+    if name.split('.').all(good) {
+        Ok(())
+    } else {
+        Err(Refusal::parameter("name", "invalid format - value does not look like a valid DNS name"))
+    }
+}
+
 fn check_ipconfig(key: &str, value: &str) -> Result<(), Refusal> {
     let bad = |text: String| Err(Refusal::parameter(key, format!("invalid format - {text}")));
     for part in value.split(',') {
@@ -289,7 +308,15 @@ fn check_ipconfig(key: &str, value: &str) -> Result<(), Refusal> {
             _ => return bad(format!("unknown key {name}")),
         };
         if !good {
-            return bad(format!("{name}: invalid address '{value}'"));
+            let wanted = match name {
+                "ip" => "ipv4 network configuration",
+                "ip6" => "ipv6 network configuration",
+                "gw" => "ipv4 address",
+                _ => "ipv6 address",
+            };
+            return bad(format!(
+                "format error\n{key}.{name}: invalid format - value does not look like a valid {wanted}"
+            ));
         }
     }
     if value.contains("gw=") && !value.contains("ip=") {

@@ -1,5 +1,7 @@
 //! Faults on demand, by `POST /_sim/fault` or by methods of [`Sim`].
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::{Deserialize, Serialize};
 
 use crate::Sim;
@@ -67,6 +69,8 @@ pub enum Condition {
     /// (token, part of the path, privilege): answers 403.
     Forbid(String, String, String),
     AllowAll,
+    /// What a token holds from now on, by path.
+    Privileges(String, BTreeMap<String, BTreeSet<String>>),
     Lock(u32, String),
     Unlock(u32),
     /// Moved by other hands.
@@ -116,6 +120,9 @@ impl Sim {
                 state.config.tokens.insert(id, secret);
             }
             Condition::Forbid(token, path, privilege) => state.forbidden.push((token, path, privilege)),
+            Condition::Privileges(token, paths) => {
+                state.config.privileges.insert(token, paths);
+            }
             Condition::AllowAll => state.forbidden.clear(),
             Condition::Lock(vmid, lock) => {
                 if let Some(vm) = state.vms.get_mut(&vmid) {

@@ -87,7 +87,7 @@ impl Sim {
 
     pub(crate) fn fw_add_entry(&self, node: &str, vmid: u32, name: &str, params: &Params) -> Answer {
         let cidr = params.get("cidr").and_then(|c| normal(c)).ok_or_else(|| {
-            Refusal::parameter("cidr", "invalid format - value does not look like a valid IP address or network")
+            Refusal::parameter("cidr", "invalid format - value does not look like a valid IP address or CIDR network")
         })?;
         let mut state = self.lock();
         let set = state

@@ -15,7 +15,7 @@ use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
 use crate::{
-    Answer, Params, Refusal, Sim,
+    Answer, Call, Params, Refusal, Sim,
     faults::{Condition, Fault, What},
     state::Entry,
 };
@@ -109,13 +109,6 @@ fn broken(served: bool) -> Response {
     *response.status_mut() = StatusCode::from_u16(599).unwrap_or(StatusCode::BAD_GATEWAY);
     response.headers_mut().insert("x-sim-lost", axum::http::HeaderValue::from_static("1"));
     response
-}
-
-struct Call {
-    method: String,
-    path: String,
-    params: Params,
-    user: String,
 }
 
 async fn api(AxumState(sim): AxumState<Sim>, request: Request) -> Response {
@@ -284,10 +277,21 @@ async fn dispatch(sim: &Sim, call: &Call) -> Answer {
     if let Some((_, path, privilege)) = forbidden {
         return Err(Refusal::new(403, format!("Permission check failed ({path}, {privilege})")));
     }
+    sim.lock().permit(call, &parts)?;
+    // Writes are pvedaemon's: a call that waits for a lock keeps one of its workers from all others.
+    let workers = match (call.method.as_str(), parts.as_slice()) {
+        ("GET", _) => None,
+        (_, ["nodes", node, ..]) => Some(sim.workers(node)),
+        _ => None,
+    };
+    let _worker = match &workers {
+        Some(workers) => workers.acquire().await.ok(),
+        None => None,
+    };
     match (call.method.as_str(), parts.as_slice()) {
         ("GET", ["version"]) => sim.version(),
-        ("GET", ["access", "permissions"]) => sim.permissions(),
-        ("GET", ["cluster", "resources"]) => sim.resources(p),
+        ("GET", ["access", "permissions"]) => sim.permissions(&call.user),
+        ("GET", ["cluster", "resources"]) => sim.resources(p, &call.user),
         ("GET", ["cluster", "status"]) => sim.cluster_status(),
         ("GET", ["cluster", "nextid"]) => sim.nextid(p),
         ("GET", ["cluster", "firewall", "options"]) => sim.cluster_firewall(),

@@ -15,6 +15,7 @@ pub mod firewall;
 pub mod http;
 pub mod migrate;
 pub mod power;
+pub mod privileges;
 pub mod reads;
 pub mod schema;
 pub mod state;
@@ -28,7 +29,13 @@ use std::{
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use state::{Entry, SimConfig, Snapshot, Task, Vm, Volume};
-use tokio::time::{Duration, Instant};
+use tokio::{
+    sync::Semaphore,
+    time::{Duration, Instant},
+};
+
+/// What pvedaemon starts by default on a node. Each does one call at a time.
+const WORKERS: usize = 3;
 
 /// An answer that is not `data`.
 #[derive(Debug, Clone)]
@@ -56,6 +63,14 @@ impl Refusal {
             errors: [(name.to_owned(), text.into())].into(),
         }
     }
+}
+
+/// A request, read.
+pub(crate) struct Call {
+    pub method: String,
+    pub path: String,
+    pub params: Params,
+    pub user: String,
 }
 
 pub type Answer = Result<serde_json::Value, Refusal>;
@@ -92,6 +107,8 @@ pub struct Sim {
     pub(crate) schema: Option<Arc<schema::Schema>>,
     start: Instant,
     base_s: i64,
+    /// pvedaemon's workers on each node: a call that waits holds one.
+    workers: Arc<Mutex<BTreeMap<String, Arc<Semaphore>>>>,
     /// Served over TCP: a lost reply really breaks the connection.
     pub(crate) served: bool,
 }
@@ -125,7 +142,20 @@ impl Sim {
         for template in state.config.templates.clone() {
             state.add_template(&template);
         }
-        Self { state: Arc::new(Mutex::new(state)), schema, start: Instant::now(), base_s: 1_790_000_000, served: false }
+        Self {
+            state: Arc::new(Mutex::new(state)),
+            schema,
+            start: Instant::now(),
+            base_s: 1_790_000_000,
+            workers: Arc::default(),
+            served: false,
+        }
+    }
+
+    /// The workers of a node.
+    pub(crate) fn workers(&self, node: &str) -> Arc<Semaphore> {
+        let mut all = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(all.entry(node.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(WORKERS))))
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {

@@ -18,7 +18,7 @@ impl Sim {
         let allowed: Vec<&str> =
             state.config.nodes.iter().filter(|n| n.name != node && n.online).map(|n| n.name.as_str()).collect();
         Ok(
-            json!({"running": vm.running, "allowed_nodes": allowed, "not_allowed_nodes": {}, "local_disks": local, "local_resources": []}),
+            json!({"running": i32::from(vm.running), "allowed_nodes": allowed, "not_allowed_nodes": {}, "local_disks": local, "local_resources": []}),
         )
     }
 
@@ -34,7 +34,7 @@ impl Sim {
                 return Err(Refusal::parameter("target", "target is local node."));
             }
             if state.node(&target).is_none() {
-                return Err(Refusal::parameter("target", format!("no such cluster node '{target}'")));
+                return Err(Refusal::die(format!("no such cluster node '{target}'")));
             }
             let vm = state.unlocked(node, vmid)?;
             if vm.running && params.get("online").is_none_or(|v| v != "1") {

@@ -23,18 +23,18 @@ impl Sim {
     }
 
     pub(crate) async fn start(&self, node: &str, vmid: u32, user: &str) -> Answer {
-        {
-            let mut state = self.lock();
-            let vm = state.unlocked(node, vmid)?;
-            if vm.template {
-                return Err(Refusal::die("you can't start a vm if it's a template"));
-            }
-        }
+        self.lock().vm(node, vmid)?;
         let (sim, own, time) = (self.clone(), node.to_owned(), self.timing().start);
         Ok(self.fork(node, "qmstart", &vmid.to_string(), user, async move {
             sim.flock(vmid).await.map_err(|e| e.text)?;
-            if sim.lock().vm(&own, vmid).map_err(|e| e.text)?.running {
-                return Err(format!("VM {vmid} already running"));
+            {
+                let mut state = sim.lock();
+                if state.vm(&own, vmid).map_err(|e| e.text)?.template {
+                    return Err("you can't start a vm if it's a template".into());
+                }
+                if state.unlocked(&own, vmid).map_err(|e| e.text)?.running {
+                    return Err(format!("VM {vmid} already running"));
+                }
             }
             Sim::sleep(time).await;
             let now = sim.now_ms();
@@ -99,10 +99,9 @@ impl Sim {
     }
 
     pub(crate) async fn destroy(&self, node: &str, vmid: u32, user: &str) -> Answer {
-        self.flock(vmid).await?;
         {
             let mut state = self.lock();
-            let vm = state.unlocked(node, vmid)?;
+            let vm = state.vm(node, vmid)?;
             if vm.config.get("protection").is_some_and(|p| p == "1") {
                 return Err(Refusal::die(format!("can't remove VM {vmid} - protection mode enabled")));
             }
@@ -112,6 +111,7 @@ impl Sim {
         }
         let (sim, own, time) = (self.clone(), node.to_owned(), self.timing().destroy);
         Ok(self.fork(node, "qmdestroy", &vmid.to_string(), user, async move {
+            sim.flock(vmid).await.map_err(|e| e.text)?;
             {
                 let mut state = sim.lock();
                 let vm = state.unlocked(&own, vmid).map_err(|e| e.text)?;

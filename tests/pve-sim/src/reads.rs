@@ -36,7 +36,13 @@ impl Sim {
         Ok(json!({"version": format!("{version}.1"), "release": version, "repoid": "simulated"}))
     }
 
-    pub(crate) fn permissions(&self) -> Answer {
+    pub(crate) fn permissions(&self, token: &str) -> Answer {
+        if let Some(paths) = self.lock().config.privileges.get(token) {
+            let held = |names: &std::collections::BTreeSet<String>| {
+                names.iter().map(|name| (name.clone(), json!(1))).collect::<serde_json::Map<_, _>>()
+            };
+            return Ok(paths.iter().map(|(path, names)| (path.clone(), Value::Object(held(names)))).collect());
+        }
         let all: serde_json::Map<String, Value> = PRIVILEGES.iter().map(|p| ((*p).to_owned(), json!(1))).collect();
         Ok(json!({"/": all, "/vms": all, "/nodes": all, "/storage": all, "/sdn": all}))
     }
@@ -54,7 +60,14 @@ impl Sim {
 
     pub(crate) fn nodes(&self) -> Answer {
         let state = self.lock();
-        Ok(state.config.nodes.iter().map(|node| node_row(&state, node)).collect())
+        let row = |node: &crate::state::Node| {
+            let mut row = node_row(&state, node);
+            if let (true, Some(map)) = (node.online, row.as_object_mut()) {
+                map.insert("ssl_fingerprint".into(), "00:11:22".into());
+            }
+            row
+        };
+        Ok(state.config.nodes.iter().map(row).collect())
     }
 
     pub(crate) fn node_status(&self, name: &str) -> Answer {
@@ -67,12 +80,13 @@ impl Sim {
         }))
     }
 
-    pub(crate) fn resources(&self, params: &Params) -> Answer {
+    pub(crate) fn resources(&self, params: &Params, token: &str) -> Answer {
         let state = self.lock();
         let kind = params.get("type").map(String::as_str);
         let mut rows = Vec::new();
         if kind.is_none_or(|k| k == "vm") {
-            for vm in state.vms.values() {
+            let seen = |vm: &&crate::state::Vm| state.holds(token, &format!("/vms/{}", vm.vmid), "VM.Audit");
+            for vm in state.vms.values().filter(seen) {
                 let online = state.node(&vm.node).is_some_and(|n| n.online);
                 let status = match (online, vm.running) {
                     (false, _) => "unknown",
@@ -94,7 +108,12 @@ impl Sim {
         }
         if kind.is_none_or(|k| k == "storage") {
             for node in &state.config.nodes {
-                for s in state.config.storages.iter().filter(|s| s.nodes.is_empty() || s.nodes.contains(&node.name)) {
+                let seen = |s: &&crate::state::Storage| {
+                    let path = format!("/storage/{}", s.name);
+                    (s.nodes.is_empty() || s.nodes.contains(&node.name))
+                        && ["Datastore.Audit", "Datastore.AllocateSpace"].iter().any(|p| state.holds(token, &path, p))
+                };
+                for s in state.config.storages.iter().filter(seen) {
                     let content: Vec<&str> = s.content.iter().map(String::as_str).collect();
                     rows.push(json!({
                         "type": "storage", "id": format!("storage/{}/{}", node.name, s.name), "storage": s.name, "node": node.name,
@@ -155,7 +174,6 @@ fn node_row(state: &crate::State, node: &crate::state::Node) -> Value {
         map.insert("maxcpu".into(), node.cpus.into());
         map.insert("maxmem".into(), (node.memory_mib * 1_048_576).into());
         map.insert("mem".into(), (used_mib(state, node) * 1_048_576).into());
-        map.insert("ssl_fingerprint".into(), "00:11:22".into());
     }
     row
 }

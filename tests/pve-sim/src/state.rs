@@ -15,6 +15,8 @@ pub struct SimConfig {
     pub templates: Vec<Template>,
     /// Token id to secret.
     pub tokens: BTreeMap<String, String>,
+    /// What a token holds, by path. A token that is not named here may do all.
+    pub privileges: BTreeMap<String, BTreeMap<String, BTreeSet<String>>>,
     pub timing: Timing,
     pub seed: u64,
     pub cluster_firewall: bool,
@@ -107,6 +109,7 @@ impl Default for SimConfig {
                 template(9002, "ubuntu-24-04", "pve2", "local-lvm", "virtio"),
             ],
             tokens: BTreeMap::from([("wharf@pve!wharf".to_owned(), "11111111-2222-3333-4444-555555555555".to_owned())]),
+            privileges: BTreeMap::new(),
             timing: Timing::default(),
             seed: 1,
             cluster_firewall: true,

@@ -53,7 +53,7 @@ impl Sim {
             .tasks
             .iter()
             .find(|t| t.upid == upid && t.node == node)
-            .ok_or_else(|| Refusal::new(400, format!("no such task '{upid}'")))?;
+            .ok_or_else(|| Refusal::parameter("upid", "no such task"))?;
         Ok(match &task.exit {
             None => {
                 json!({"upid": upid, "node": node, "type": task.kind, "id": task.id, "user": task.user, "starttime": task.started_s, "status": "running"})
@@ -66,11 +66,8 @@ impl Sim {
 
     pub(crate) fn task_log(&self, upid: &str) -> Answer {
         let state = self.lock();
-        let task = state
-            .tasks
-            .iter()
-            .find(|t| t.upid == upid)
-            .ok_or_else(|| Refusal::new(400, format!("no such task '{upid}'")))?;
+        let task =
+            state.tasks.iter().find(|t| t.upid == upid).ok_or_else(|| Refusal::parameter("upid", "no such task"))?;
         Ok(task.log.iter().enumerate().map(|(n, t)| json!({"n": n + 1, "t": t})).collect())
     }
 
