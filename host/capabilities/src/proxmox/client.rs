@@ -78,10 +78,8 @@ pub enum PveError {
     /// Token refused; the server is parked.
     #[error("{0}")]
     Unauthorized(String),
-    /// `path` and `privilege` as Proxmox names them.
-    #[error(
-        "the token may not do this: it lacks the privilege {privilege} on {path}; add it to the token's and the user's role"
-    )]
+    /// `path` and `privilege` as Proxmox names them; of alternatives it names none, and both are empty.
+    #[error("{}", forbidden(.path, .privilege))]
     Forbidden { path: String, privilege: String },
     /// 400: (parameter, text).
     #[error("refused: {}", .0.iter().map(|(k, v)| format!("{k}: {v}")).collect::<Vec<_>>().join("; "))]
@@ -280,7 +278,7 @@ impl Client {
             403 => {
                 let inner =
                     text.split_once('(').and_then(|(_, rest)| rest.split_once(')')).map_or("", |(inner, _)| inner);
-                let (path, privilege) = inner.split_once(',').unwrap_or(("?", &text));
+                let (path, privilege) = inner.split_once(',').unwrap_or_default();
                 Err(PveError::Forbidden { path: path.trim().to_owned(), privilege: privilege.trim().to_owned() })
             }
             400 => {
@@ -304,6 +302,17 @@ impl Client {
             _ => Err(PveError::Failed(text)),
         }
     }
+}
+
+fn forbidden(path: &str, privilege: &str) -> String {
+    if privilege.is_empty() {
+        return "the token may not do this, and the server does not say which privilege it lacks: test the server, which \
+                names what is missing"
+            .to_owned();
+    }
+    format!(
+        "the token may not do this: it lacks the privilege {privilege} on {path}; add it to the token's and the user's role"
+    )
 }
 
 fn plain(value: &Value) -> String {
