@@ -165,7 +165,10 @@ impl House {
         let put = async |path: &str, body: Value| self.client.put(&format!("/v1/admin/{path}"), &body).await;
         let secrets = &self.setup.secrets;
         let mut server = self.setup.server.clone();
-        server["urls"] = json!([self.sim.url]);
+        // Another cluster than the simulated one, if its address is given.
+        if server.get("urls").is_none() {
+            server["urls"] = json!([self.sim.url]);
+        }
         server["token_id"] = json!(TOKEN);
         server["secret"] = json!(secrets.pve);
         put("servers/pve", server).await?;

@@ -7,7 +7,9 @@
 pub mod client;
 pub mod dns;
 pub mod fake_powerdns;
+pub mod fakepve;
 pub mod journey;
+pub mod opinions;
 pub mod peer;
 pub mod powerdns;
 pub mod receiver;
