@@ -100,6 +100,12 @@ fn describe() {
     describe_gauge!("wharf_plugin_stores_most", "The most wasm stores that were ever alive at once.");
     describe_gauge!("wharf_plugin_stores_limit", "The most wasm stores that may be alive at once.");
     describe_gauge!("wharf_operations", "Operations that are not over, by what they do; and those that need an admin.");
+    describe_gauge!("wharf_effects_sent", "Writes to servers that are on their way or in doubt.");
+    describe_gauge!("wharf_deliveries_waiting", "Events that a hook has still to be told of.");
+    describe_gauge!(
+        "wharf_records_open",
+        "DNS records that are not yet as they should be: waiting, or failed at least once."
+    );
     describe_gauge!("wharf_services", "Services by phase.");
     describe_gauge!("wharf_oldest_due_seconds", "How long the oldest work of a queue has been due; 0 = none is.");
     describe_gauge!("wharf_slots_held", "Slots of servers that operations hold, by pool.");
@@ -161,6 +167,11 @@ async fn measure(api: &Api, exporter: &Exporter) -> Result<(), Problem> {
         ("needs-admin", counts.needs_admin),
     ];
     exporter.set("wharf_operations", "status", operations.map(|(k, n)| (k.to_owned(), number(n))));
+    gauge!("wharf_effects_sent").set(number(counts.sent));
+    gauge!("wharf_deliveries_waiting").set(number(counts.deliveries));
+    let settled = counts.records - counts.records_failed;
+    let records = [("waiting", settled), ("failed", counts.records_failed)];
+    exporter.set("wharf_records_open", "state", records.map(|(k, n)| (k.to_owned(), number(n))));
 
     let phases = books.phase_counts().await?;
     let phases = Phase::ALL.map(|p| {

@@ -195,7 +195,7 @@ impl PostgresStore {
     /// One at a time, on whatever host: the row of `publisher` is locked until the numbers are committed, and a publisher that
     /// froze is ended by the server. So numbers have no gaps, rise in the order in which they become visible, and a reader who
     /// has seen a number has seen all below. What one run commits stays in its order: it is committed one after the other.
-    async fn publish(&self) -> Result<()> {
+    pub(crate) async fn publish(&self) -> Result<()> {
         loop {
             let waiting = query_scalar!(r#"SELECT EXISTS (SELECT 1 FROM pending) AS "any!""#)
                 .fetch_one(&self.pool)

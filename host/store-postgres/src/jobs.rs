@@ -172,6 +172,8 @@ impl Jobs for PostgresStore {
     }
 
     async fn prune(&self, what: Prune, limit: usize) -> Result<u64> {
+        // What is not numbered yet is as old as what is.
+        self.publish().await?;
         let most = crate::limit(limit);
         self.write(move |c| Box::pin(async move { prune(c, what, most).await })).await
     }

@@ -267,12 +267,26 @@ impl Queue for SqliteStore {
         let mut reader = self.reader().await?;
         let row = query!(
             r#"SELECT COUNT(*) AS "live!: i64", COUNT(wait_slot) AS "parked!: i64", COUNT(owner) AS "claimed!: i64",
-                (SELECT COUNT(*) FROM operation WHERE status = 'needs-admin') AS "needs_admin!: i64" FROM queue"#
+                (SELECT COUNT(*) FROM operation WHERE status = 'needs-admin') AS "needs_admin!: i64",
+                (SELECT COUNT(*) FROM queue q JOIN effect e ON e.operation_id = q.operation_id AND e.state = 'intent')
+                    AS "sent!: i64",
+                (SELECT COUNT(*) FROM delivery) AS "deliveries!: i64",
+                (SELECT COUNT(*) FROM record WHERE open = 1) AS "records!: i64",
+                (SELECT COUNT(*) FROM record WHERE open = 1 AND attempt > 0) AS "records_failed!: i64" FROM queue"#
         )
         .fetch_one(&mut *reader)
         .await
         .map_err(DbError::from)?;
-        Ok(QueueCounts { live: row.live, parked: row.parked, claimed: row.claimed, needs_admin: row.needs_admin })
+        Ok(QueueCounts {
+            live: row.live,
+            parked: row.parked,
+            claimed: row.claimed,
+            needs_admin: row.needs_admin,
+            sent: row.sent,
+            deliveries: row.deliveries,
+            records: row.records,
+            records_failed: row.records_failed,
+        })
     }
 }
 

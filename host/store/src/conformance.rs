@@ -159,6 +159,7 @@ macro_rules! each_conformance_case {
             plugins::versions_sort_as_versions,
             hosts::a_host_is_listed_with_what_it_has_in_hand,
             hosts::a_host_that_stopped_is_gone_and_one_that_was_not_seen_for_long_is_forgotten,
+            hosts::what_waits_is_counted,
             hosts::a_server_is_watched_by_one_host_until_its_time_runs_out,
         }
     };

@@ -265,7 +265,7 @@ pub trait Queue: Send + Sync + 'static {
     /// Lines of work that goes on beside the run (DNS): appended to the log of an operation, live or over. Not fenced, since
     /// no worker's claim is needed to say what happened. An operation that history has dropped is no error.
     async fn append_log(&self, operation: OperationId, lines: Vec<LogBody>, now: Millis) -> Result<()>;
-    /// Counts for dashboards: live runs, parked runs, claimed runs.
+    /// Counts for dashboards.
     async fn queue_counts(&self) -> Result<QueueCounts>;
 }
 
@@ -276,6 +276,13 @@ pub struct QueueCounts {
     pub claimed: i64,
     /// Operations in `needs-admin`.
     pub needs_admin: i64,
+    /// Writes to servers that are on their way or in doubt.
+    pub sent: i64,
+    /// Events that a hook has still to be told of.
+    pub deliveries: i64,
+    /// DNS records that are not yet as they should be, and how many of them failed at least once.
+    pub records: i64,
+    pub records_failed: i64,
 }
 
 /// What is asked of the pools at once: all or nothing.

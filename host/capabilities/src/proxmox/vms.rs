@@ -356,7 +356,7 @@ impl vms::HostVm for CallState {
         }
         // A list leaves out what the token may not see. Each node says itself that it has no such VM.
         if resources.nodes.is_empty() {
-            return Ok(Err(unproven("the token sees no node: give it Sys.Audit on /nodes".into())));
+            return Ok(Err(unproven("the token sees no node: give it Sys.Audit on /".into())));
         }
         for node in &resources.nodes {
             let path = format!("/nodes/{}/qemu/{vmid}/config", super::client::segment(&node.name));

@@ -46,6 +46,31 @@ pub async fn a_host_that_stopped_is_gone_and_one_that_was_not_seen_for_long_is_f
     assert_eq!(left.into_iter().map(|h| h.host).collect::<Vec<_>>(), [later]);
 }
 
+pub async fn what_waits_is_counted(books: Books) {
+    use super::fixture::{TTL as LATER, change, claim, event, write};
+    let body = serde_json::json!({"plugin": "x", "settings": {}});
+    books.put_object(wharf_model::object::ObjectKind::Hook, "h", body, None, None, NOW).await.unwrap();
+    let (service, _) = create(&books, "1", NOW).await;
+    let run = claim(&books, NOW).await;
+    change(&books, run.claim, write(None), NOW).await;
+    books.append_events(vec![event(Some(&service), "service.x")], NOW).await.unwrap();
+    let key = |name: &str| wharf_model::record::RecordKey {
+        zone: "z".into(),
+        name: name.into(),
+        rtype: "A".into(),
+        value: "192.0.2.1".into(),
+        service_id: service.id,
+    };
+    let queues = std::collections::BTreeMap::from([("z".to_owned(), "q".to_owned())]);
+    books.want_records(service.id, vec![(key("a."), None), (key("b."), None)], queues, NOW).await.unwrap();
+    let dns = books.claim_dns(Uuid::new_v4(), LATER, 1, NOW).await.unwrap().remove(0);
+    books.due_records(&dns, 10, NOW).await.unwrap();
+    let failed = crate::RecordOutcome::Failed { reason: "no".into(), due_ms: NOW + 1 };
+    books.settle_records(&dns, vec![(key("a."), failed)], NOW).await.unwrap();
+    let counts = books.queue_counts().await.unwrap();
+    assert_eq!((counts.sent, counts.deliveries, counts.records, counts.records_failed), (1, 1, 2, 1), "{counts:?}");
+}
+
 pub async fn a_server_is_watched_by_one_host_until_its_time_runs_out(books: Books) {
     let (one, two) = (Uuid::new_v4(), Uuid::new_v4());
     assert!(books.hold_watch("pve", one, TTL, NOW).await.unwrap());

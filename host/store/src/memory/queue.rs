@@ -163,6 +163,18 @@ impl Queue for MemoryStore {
             parked: count(state.queue.values().filter(|l| l.wait_slot.is_some()).count()),
             claimed: count(state.queue.values().filter(|l| l.owner.is_some()).count()),
             needs_admin: count(state.operations.values().filter(|o| o.status == Status::NeedsAdmin).count()),
+            sent: count(
+                state
+                    .queue
+                    .keys()
+                    .filter_map(|id| state.effects.get(id))
+                    .flatten()
+                    .filter(|e| e.state == EffectState::Intent)
+                    .count(),
+            ),
+            deliveries: count(state.deliveries.len()),
+            records: count(state.records.values().filter(|r| r.open).count()),
+            records_failed: count(state.records.values().filter(|r| r.open && r.attempt > 0).count()),
         })
     }
 }
