@@ -53,6 +53,9 @@ impl Engine {
                 return self.commit_call_error(&run, None, error).await;
             };
             self.kill.reach("step:before").await;
+            // What a step asks of the books by itself (addresses, a number, room) is not fenced: a host that stood still must
+            // not begin one.
+            self.may_send(hold).await?;
             let answer = self.runtime.step(run.clone()).await;
             self.kill.reach("step:after").await;
             let go_on = match answer {
