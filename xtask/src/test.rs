@@ -146,6 +146,8 @@ fn tests(args: &Args) -> Result<()> {
     if args.long {
         // Random scripts that the in-memory model and SQLite must answer alike; 12 otherwise.
         command.env("WHARF_TEST_SEEDS", "200");
+        // Simulated histories; 10,000 otherwise.
+        command.env("WHARF_SIM_SEEDS", "100000");
     }
     run_command(&mut command)
 }

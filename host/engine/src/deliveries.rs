@@ -52,6 +52,7 @@ impl Engine {
             }
             let pause = self.pause_until(self.books.next_delivery_due().await).await;
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(pause) => {}
                 () = self.delivery_work.notified() => {}
                 // Whoever could have said stop is gone: that is a stop, too.

@@ -94,6 +94,7 @@ impl Engine {
             }
             let pause = self.pause_until(self.books.next_dns_due().await).await;
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(pause.max(Duration::from_millis(20))) => {}
                 () = self.dns_work.notified() => {}
                 // Whoever could have said stop is gone: that is a stop, too.

@@ -17,8 +17,9 @@ mod watcher;
 pub mod wish;
 mod worker;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
+use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 use wharf_capabilities::effects::Effector;
@@ -56,6 +57,9 @@ pub struct EngineConfig {
     /// How many days events and audit rows are kept.
     pub keep_events_days: u32,
     pub keep_audit_days: u32,
+    /// Where chance begins (jitter, the id of the process): given in simulations, so that the same seed is the same run.
+    /// `None` = the system's randomness.
+    pub seed: Option<u64>,
 }
 
 impl Default for EngineConfig {
@@ -75,6 +79,7 @@ impl Default for EngineConfig {
             address: String::new(),
             keep_events_days: 90,
             keep_audit_days: 730,
+            seed: None,
         }
     }
 }
@@ -86,6 +91,7 @@ pub struct Engine {
     pub(crate) runtime: Arc<Runtime>,
     pub(crate) effector: Arc<dyn Effector>,
     pub(crate) config: EngineConfig,
+    pub(crate) dice: Mutex<StdRng>,
     /// A fresh id for each process start: who holds a claim.
     pub(crate) owner: Uuid,
     pub(crate) notices: Notices,
@@ -108,13 +114,19 @@ impl Engine {
         effector: Arc<dyn Effector>,
         config: EngineConfig,
     ) -> Arc<Self> {
+        let mut dice = match config.seed {
+            Some(seed) => StdRng::seed_from_u64(seed),
+            None => rand::make_rng(),
+        };
+        let owner = uuid::Builder::from_random_bytes(dice.random()).into_uuid();
         Arc::new(Self {
             books,
             clock,
             runtime,
             effector,
             config,
-            owner: Uuid::new_v4(),
+            dice: Mutex::new(dice),
+            owner,
             notices: Notices::default(),
             work: Notify::new(),
             dns_work: Notify::new(),

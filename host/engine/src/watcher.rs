@@ -16,6 +16,7 @@ impl Engine {
         let mut watches = Watches::default();
         while !*stop.borrow() {
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(pause) => {}
                 changed = stop.changed() => if changed.is_err() { break } else { continue },
             }

@@ -6,9 +6,13 @@
 //! A worker whose claim could not be renewed for two thirds of its time stops by itself before anybody can take the run
 //! over; whatever it still writes is refused by the fence.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use futures::FutureExt;
+use rand::{Rng, RngExt};
 use tokio::{
     sync::{Mutex, OwnedSemaphorePermit, Semaphore, watch},
     task::JoinSet,
@@ -17,7 +21,7 @@ use tokio::{
 use tracing::Instrument;
 use wharf_store::{Claim, Run, StoreError};
 
-use crate::Engine;
+use crate::{Engine, EngineConfig};
 
 /// What a worker has while it drives a run.
 #[derive(Debug)]
@@ -115,6 +119,7 @@ impl Engine {
             }
             let pause = self.pause_until(self.books.next_due().await).await;
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(pause) => {}
                 () = self.work.notified() => {}
                 // Whoever could have said stop is gone: that is a stop, too.
@@ -154,6 +159,7 @@ impl Engine {
         // A panic in one run must not take the worker along.
         let driven = std::panic::AssertUnwindSafe(self.drive(run, &hold)).catch_unwind();
         let ended = tokio::select! {
+            biased;
             ended = driven => ended,
             () = self.keep_renewing(claim, &hold) => Ok(Err(Stopped::ClaimLost)),
         };
@@ -192,16 +198,21 @@ impl Engine {
         }
     }
 
-    /// Whether a write may leave the host under this claim.
+    /// Whether a write may leave the host, or a step begin, under this claim.
     pub(crate) async fn may_send(&self, hold: &Hold) -> Result<(), Stopped> {
         let limit = Duration::from_millis(u64::try_from(self.config.claim_ttl_ms * 2 / 3).unwrap_or(20_000));
         if hold.age().await > limit { Err(Stopped::ClaimLost) } else { Ok(()) }
     }
 
-    /// Failure number `attempt` (from 1): doubling, capped, with up to a quarter of jitter so that many don't knock at once.
+    /// How long to leave it alone after failure number `attempt` (from 1).
     pub(crate) fn backoff_ms(&self, attempt: u32) -> i64 {
-        let doubled = self.config.backoff_first_ms.saturating_mul(1_i64 << attempt.saturating_sub(1).min(20));
-        let base = doubled.min(self.config.backoff_longest_ms);
-        base - rand::random_range(0..=base / 4)
+        backoff(&self.config, attempt, &mut *self.dice.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// Doubling, capped, with up to a quarter of jitter so that many don't knock at once.
+fn backoff(config: &EngineConfig, attempt: u32, dice: &mut impl Rng) -> i64 {
+    let doubled = config.backoff_first_ms.saturating_mul(1_i64 << attempt.saturating_sub(1).min(20));
+    let base = doubled.min(config.backoff_longest_ms);
+    base - dice.random_range(0..=base / 4)
 }

@@ -55,6 +55,9 @@ pub struct RuntimeConfig {
     /// Largest component: 64 MiB. Python components have 18 MB.
     pub component_bytes: u64,
     pub compile: CompileLimits,
+    /// Whether guests are interrupted by real time: a guest that computes yields every 10 ms, and an endless loop ends. Off
+    /// only in simulations, where the same seed must be the same run and every plugin is one of ours.
+    pub interrupt: bool,
 }
 
 /// What the compile child may use up.
@@ -95,6 +98,7 @@ impl RuntimeConfig {
             table_elements: 40_000,
             component_bytes: 64 << 20,
             compile: CompileLimits::default(),
+            interrupt: true,
         }
     }
 

@@ -64,7 +64,9 @@ pub(crate) fn serving(limits: &RuntimeConfig) -> wasmtime::Result<Engine> {
     let mut config = base();
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     let engine = Engine::new(&config)?;
-    tick(&engine);
+    if limits.interrupt {
+        tick(&engine);
+    }
     Ok(engine)
 }
 

@@ -35,7 +35,7 @@ pub struct Runtime {
     pub(crate) config: RuntimeConfig,
     pub(crate) lender: Arc<Lender>,
     pub(crate) engine: Engine,
-    pub(crate) linkers: Linkers,
+    pub(crate) linkers: Arc<Linkers>,
     pub(crate) cache: Cache,
     pub(crate) snapshot: ArcSwap<Snapshot>,
     pub(crate) slots: Semaphore,
@@ -61,9 +61,9 @@ impl Runtime {
     pub async fn open(config: RuntimeConfig, lender: Arc<Lender>) -> Result<Arc<Self>, RuntimeError> {
         let config = config.settled();
         let engine = engine::serving(&config).map_err(RuntimeError::Engine)?;
-        let linkers = Linkers::new(&engine).map_err(RuntimeError::Engine)?;
+        let linkers = Arc::new(Linkers::new(&engine).map_err(RuntimeError::Engine)?);
         let cache = Cache::open(config.cache_dir(), &engine)?;
-        let slots = usize::try_from(config.slots.get()).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+        let slots = permits(&config);
         let runtime = Arc::new(Self {
             config,
             lender,
@@ -80,6 +80,22 @@ impl Runtime {
         runtime.cache.tidy(&digests);
         drop(changing);
         Ok(runtime)
+    }
+
+    /// The same loaded plugins for another lender: for tests that start thousands of hosts. What one installs later does not
+    /// show in the other. A plugin's share of the stores is common to both, so that the one pool behind them suffices.
+    pub fn lent(&self, lender: Arc<Lender>) -> Arc<Self> {
+        Arc::new(Self {
+            config: self.config.clone(),
+            lender,
+            engine: self.engine.clone(),
+            linkers: Arc::clone(&self.linkers),
+            cache: self.cache.clone(),
+            snapshot: ArcSwap::from(self.snapshot.load_full()),
+            slots: Semaphore::new(permits(&self.config)),
+            census: Arc::default(),
+            changing: Mutex::new(()),
+        })
     }
 
     /// Reads rollouts and grants again: another host may have changed them.
@@ -352,6 +368,11 @@ impl Runtime {
             .map_err(|e| InstallError::Warm(e.text))?;
         Ok(loaded)
     }
+}
+
+/// Calls that may hold a store at once.
+fn permits(config: &RuntimeConfig) -> usize {
+    usize::try_from(config.slots.get()).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS)
 }
 
 /// An error with its sources, in one line.

@@ -2,6 +2,17 @@
 
 use crate::{Answer, Params, Refusal, Sim, drives, state::Vm};
 
+/// A clone among those that run, until it is dropped: at its end, or with its node.
+struct Counted<'a>(&'a Sim, &'a str);
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        if let Some(running) = self.0.lock().clones.get_mut(self.1) {
+            *running = running.saturating_sub(1);
+        }
+    }
+}
+
 impl Sim {
     pub(crate) fn clone_vm(&self, node: &str, template: u32, params: &Params, user: &str) -> Answer {
         let newid: u32 = params
@@ -69,12 +80,8 @@ impl Sim {
         let upid = {
             let (target, storage) = (target.clone(), storage.clone());
             self.fork(node, "qmclone", &template.to_string(), user, async move {
-                let ended = sim.copy(&source, newid, &target, &storage, full, &params).await;
-                let mut state = sim.lock();
-                if let Some(running) = state.clones.get_mut(&storage) {
-                    *running = running.saturating_sub(1);
-                }
-                ended
+                let _counted = Counted(&sim, &storage);
+                sim.copy(&source, newid, &target, &storage, full, &params).await
             })
         };
         Ok(upid)

@@ -101,6 +101,7 @@ impl Sim {
                 return Ok(());
             }
             if waited >= patience {
+                self.lock().strike("lock-timeout");
                 return Err(Refusal::die(format!(
                     "can't lock file '/var/lock/qemu-server/lock-{vmid}.conf' - got timeout"
                 )));

@@ -45,6 +45,23 @@ pub enum What {
     TaskWarns,
 }
 
+impl What {
+    /// Its name, as it is counted.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::SlowAnswer(_) => "slow-answer",
+            Self::SlowStart(_) => "slow-start",
+            Self::Refuse { .. } => "refuse",
+            Self::DropBefore => "drop-before",
+            Self::LoseReply => "lose-reply",
+            Self::Late(_) => "late",
+            Self::Thief => "thief",
+            Self::TaskFails(_) => "task-fails",
+            Self::TaskWarns => "task-warns",
+        }
+    }
+}
+
 impl Fault {
     pub fn hits(&self, method: &str, path: &str) -> bool {
         let method_fits = match self.method.as_str() {
@@ -86,6 +103,13 @@ pub enum Condition {
     Hang(u32),
     /// And not even a hard stop ends it.
     Undying(u32),
+    /// Another worker holds the VM's configuration file, until it lets go.
+    Hold(u32),
+    LetGo(u32),
+    /// Removed by hand, with its disks, whatever its lock.
+    Remove(u32),
+    /// The node reboots: (node, milliseconds until it is back). Its workers die where they stand.
+    Reboot(String, u64),
     /// A `lock: clone` stub without a task, as a node's reboot leaves it.
     Stub(u32, String),
     /// Archive of this number on this storage, with these notes, made by somebody else.
@@ -107,6 +131,9 @@ impl Sim {
     }
 
     pub fn condition(&self, condition: Condition) {
+        if let Condition::Reboot(node, ms) = &condition {
+            return self.reboot(node, *ms);
+        }
         let mut state = self.lock();
         match condition {
             Condition::NodeOffline(node) => set_online(&mut state.config.nodes, &node, false),
@@ -168,6 +195,15 @@ impl Sim {
             Condition::DisableStorage(name) => enable(&mut state.config.storages, &name, false),
             Condition::EnableStorage(name) => enable(&mut state.config.storages, &name, true),
             Condition::ForeignVm(vmid, node) => state.foreign(vmid, &node),
+            Condition::Hold(vmid) => {
+                state.flocks.insert(vmid);
+            }
+            Condition::LetGo(vmid) => {
+                state.flocks.remove(&vmid);
+            }
+            Condition::Remove(vmid) => state.remove(vmid),
+            // Done above.
+            Condition::Reboot(..) => {}
             Condition::Hang(vmid) => {
                 if let Some(vm) = state.vms.get_mut(&vmid) {
                     vm.hung = true;

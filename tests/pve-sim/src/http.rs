@@ -232,6 +232,9 @@ fn take_faults(sim: &Sim, method: &str, path: &str) -> Vec<What> {
         }
     }
     state.faults.retain(|f| f.times != Some(0));
+    for what in &taken {
+        state.strike(what.kind());
+    }
     taken
 }
 

@@ -98,6 +98,10 @@ pub(crate) struct State {
     pub counter: u64,
     /// Set by a fault for the task that the request at hand starts.
     pub next_task: Option<faults::What>,
+    /// Workers that run, by task.
+    pub workers: BTreeMap<String, tokio::task::AbortHandle>,
+    /// How often a fault really struck, by its kind.
+    pub struck: BTreeMap<&'static str, u32>,
 }
 
 /// The cluster. Cheap to clone; all clones are the same cluster.
@@ -137,6 +141,8 @@ impl Sim {
             rng,
             counter: 0,
             next_task: None,
+            workers: BTreeMap::new(),
+            struck: BTreeMap::new(),
             config,
         };
         for template in state.config.templates.clone() {
@@ -216,6 +222,18 @@ impl Sim {
             .collect()
     }
 
+    /// How often faults really struck, by kind: one that was ordered may hit nothing. `lock-timeout` and `stub` are
+    /// counted where a lock was waited for in vain, and where a reboot broke off a copy.
+    pub fn struck(&self) -> BTreeMap<&'static str, u32> {
+        self.lock().struck.clone()
+    }
+
+    /// Tasks that run now: (node, kind).
+    pub fn running(&self) -> Vec<(String, String)> {
+        let state = self.lock();
+        state.tasks.iter().filter(|t| t.exit.is_none()).map(|t| (t.node.clone(), t.kind.clone())).collect()
+    }
+
     pub fn log(&self) -> Vec<Entry> {
         self.lock().log.clone()
     }
@@ -226,6 +244,10 @@ impl Sim {
 }
 
 impl State {
+    pub(crate) fn strike(&mut self, kind: &'static str) {
+        *self.struck.entry(kind).or_default() += 1;
+    }
+
     pub(crate) fn fresh(&mut self) -> u64 {
         self.counter += 1;
         self.counter

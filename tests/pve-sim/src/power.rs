@@ -2,7 +2,19 @@
 
 use serde_json::json;
 
-use crate::{Answer, Params, Refusal, Sim, config::apply_pending, drives};
+use crate::{Answer, Params, Refusal, Sim, State, config::apply_pending, drives};
+
+impl State {
+    /// A VM and its disks.
+    pub(crate) fn remove(&mut self, vmid: u32) {
+        let Some(vm) = self.vms.remove(&vmid) else { return };
+        for (key, value) in &vm.config {
+            if drives::is_disk(key, value) || drives::indexed(key, "unused") {
+                self.free(&drives::parse(value).0);
+            }
+        }
+    }
+}
 
 impl Sim {
     pub(crate) fn status(&self, node: &str, vmid: u32) -> Answer {
@@ -122,12 +134,7 @@ impl Sim {
             }
             Sim::sleep(time).await;
             let mut state = sim.lock();
-            let Some(vm) = state.vms.remove(&vmid) else { return Ok(()) };
-            for (key, value) in &vm.config {
-                if drives::is_disk(key, value) || drives::indexed(key, "unused") {
-                    state.free(&drives::parse(value).0);
-                }
-            }
+            state.remove(vmid);
             Ok(())
         }))
     }

@@ -31,7 +31,7 @@ impl Sim {
         };
         let sim = self.clone();
         let own = upid.clone();
-        tokio::spawn(async move {
+        let worker = tokio::spawn(async move {
             let ended = match planned {
                 Some(What::TaskFails(text)) => Err(text),
                 Some(What::TaskWarns) => work.await.map(|()| "WARNINGS: 1".to_owned()),
@@ -39,12 +39,63 @@ impl Sim {
             };
             let exit = ended.unwrap_or_else(|text| text);
             let mut state = sim.lock();
+            state.workers.remove(&own);
             if let Some(task) = state.tasks.iter_mut().find(|t| t.upid == own) {
                 task.log.push(if exit == "OK" { "TASK OK".into() } else { format!("TASK ERROR: {exit}") });
                 task.exit = Some(exit);
             }
         });
+        // It runs at the next await at the earliest, so it has not ended yet.
+        self.lock().workers.insert(upid.clone(), worker.abort_handle());
         Value::String(upid)
+    }
+
+    /// The node goes down, at once and for so long: its workers are gone in the middle of what they did, its VMs are off, and
+    /// when it is back it starts those that are to start at boot. What a copy had begun stays, with its lock.
+    pub(crate) fn reboot(&self, node: &str, ms: u64) {
+        let mut state = self.lock();
+        let mut stubs = 0;
+        let dead: Vec<String> =
+            state.tasks.iter().filter(|t| t.node == node && t.exit.is_none()).map(|t| t.upid.clone()).collect();
+        for upid in dead {
+            if let Some(worker) = state.workers.remove(&upid) {
+                worker.abort();
+            }
+            if let Some(task) = state.tasks.iter_mut().find(|t| t.upid == upid) {
+                // What `upid_read_status` makes of a log without a last line.
+                task.exit = Some("unexpected status".into());
+                stubs += u32::from(task.kind == "qmclone");
+            }
+        }
+        let gone: Vec<u32> = state.vms.values().filter(|vm| vm.node == node).map(|vm| vm.vmid).collect();
+        for vmid in gone {
+            state.flocks.remove(&vmid);
+            if let Some(vm) = state.vms.get_mut(&vmid) {
+                vm.running = false;
+            }
+        }
+        for _ in 0..stubs {
+            state.strike("stub");
+        }
+        for n in state.config.nodes.iter_mut().filter(|n| n.name == node) {
+            n.online = false;
+        }
+        let (sim, node) = (self.clone(), node.to_owned());
+        tokio::spawn(async move {
+            Self::sleep(ms).await;
+            let now = sim.now_ms();
+            let mut state = sim.lock();
+            for n in state.config.nodes.iter_mut().filter(|n| n.name == node) {
+                n.online = true;
+            }
+            for vm in state.vms.values_mut().filter(|vm| vm.node == node && vm.lock().is_none()) {
+                if vm.config.get("onboot").is_some_and(|v| v == "1") {
+                    crate::config::apply_pending(vm);
+                    vm.running = true;
+                    vm.started_ms = now;
+                }
+            }
+        });
     }
 
     pub(crate) fn task_status(&self, node: &str, upid: &str) -> Answer {

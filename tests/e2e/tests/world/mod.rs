@@ -57,7 +57,7 @@ pub fn component(name: &str) -> Vec<u8> {
 }
 
 /// Calls the simulator's router; a marked 599 is a broken connection.
-struct InProcess(Sim, BTreeMap<String, Sim>);
+struct InProcess(axum::Router, BTreeMap<String, axum::Router>);
 
 #[async_trait]
 impl Transport for InProcess {
@@ -78,8 +78,8 @@ impl Transport for InProcess {
         if !body.is_empty() {
             built = built.header("content-type", "application/x-www-form-urlencoded");
         }
-        let sim = self.1.get(base).unwrap_or(&self.0);
-        let answer = sim.router().oneshot(built.body(Body::from(body)).unwrap()).await.unwrap();
+        let router = self.1.get(base).unwrap_or(&self.0).clone();
+        let answer = router.oneshot(built.body(Body::from(body)).unwrap()).await.unwrap();
         if answer.headers().contains_key("x-sim-lost") {
             return Err(TransportError::MaybeSent("the connection broke".into()));
         }
@@ -100,41 +100,59 @@ pub struct World {
     pub sender: Arc<Sender>,
     /// Its hosts send again what they are in doubt about, without looking: for suites that must notice it.
     pub blind: bool,
+    /// Its hosts don't wait until what they are in doubt about can't arrive any more.
+    pub hasty: bool,
     /// Further clusters, by the URL that they answer at.
     pub others: BTreeMap<String, Sim>,
     /// What its hosts' runtimes are set to, beside what tests are run with anyway.
     pub tune: fn(&mut RuntimeConfig),
     /// How often what is waited for is looked at.
     pub look: Duration,
-    dir: tempfile::TempDir,
+    /// How far the clocks of its hosts may be apart.
+    pub skew_ms: i64,
+    /// Plugins that are loaded already, for all hosts: else each opens a runtime of its own.
+    pub loaded: Option<Arc<Runtime>>,
 }
 
-/// Executes as the real one does, and takes every doubt for a no.
-struct Blind(Executor);
+/// Executes as the real one does, but for what it lacks.
+struct Careless {
+    executor: Executor,
+    /// Takes every doubt for a no.
+    blind: bool,
+    /// Takes every call for arrived or lost as soon as it is not answered.
+    hasty: bool,
+}
+
+/// As if there were time: the executor itself refuses to send after the deadline.
+fn in_time(effect: &Effect, ms: i64) -> Effect {
+    Effect { deadline_ms: effect.deadline_ms + ms, ..effect.clone() }
+}
 
 #[async_trait]
-impl Effector for Blind {
+impl Effector for Careless {
     async fn call_timeout_ms(&self, server: &str) -> i64 {
-        self.0.call_timeout_ms(server).await
+        if self.hasty { 0 } else { self.executor.call_timeout_ms(server).await }
     }
 
     async fn execute(&self, effect: &Effect, service: &Service) -> Execution {
-        self.0.execute(effect, service).await
+        let ms = if self.hasty { self.executor.call_timeout_ms(&effect.server).await } else { 0 };
+        self.executor.execute(&in_time(effect, ms), service).await
     }
 
     async fn probe(&self, effect: &Effect, service: &Service) -> Execution {
-        // As if it had never been tried: the executor itself refuses to send after the deadline.
-        let mut again = effect.clone();
-        again.deadline_ms += 3_600_000;
-        self.0.execute(&again, service).await
+        if self.blind {
+            self.executor.execute(&in_time(effect, 3_600_000), service).await
+        } else {
+            self.executor.probe(effect, service).await
+        }
     }
 
     async fn task(&self, effect: &Effect, service: &Service) -> TaskView {
-        self.0.task(effect, service).await
+        self.executor.task(effect, service).await
     }
 
     async fn ended_tasks(&self, server: &str, tasks: &[String]) -> Vec<String> {
-        self.0.ended_tasks(server, tasks).await
+        self.executor.ended_tasks(server, tasks).await
     }
 }
 
@@ -196,10 +214,12 @@ impl World {
             keyring,
             sender: Arc::new(sender),
             blind: false,
+            hasty: false,
             others: BTreeMap::new(),
             tune: |_| {},
             look: Duration::from_millis(50),
-            dir: tempfile::tempdir().unwrap(),
+            skew_ms: 0,
+            loaded: None,
         };
         world.put(ObjectKind::Server, "pve", json!({"urls": ["http://sim"], "token_id": TOKEN})).await;
         world.secret("server/pve", "secret", SECRET).await;
@@ -257,17 +277,20 @@ impl World {
     }
 
     pub async fn runtime(&self) -> Arc<Runtime> {
-        self.runtime_on(self.servers()).await
+        self.runtime_on(self.servers(), Arc::clone(&self.clock)).await
     }
 
-    async fn runtime_on(&self, servers: Arc<Servers>) -> Arc<Runtime> {
+    async fn runtime_on(&self, servers: Arc<Servers>, clock: Arc<dyn Clock>) -> Arc<Runtime> {
         let lender = Arc::new(Lender {
             books: Arc::clone(&self.books),
-            clock: Arc::clone(&self.clock),
+            clock,
             keyring: Arc::clone(&self.keyring),
             servers,
             sender: Arc::clone(&self.sender),
         });
+        if let Some(loaded) = &self.loaded {
+            return loaded.lent(lender);
+        }
         let mut config = RuntimeConfig::for_tests(shared_cache());
         (self.tune)(&mut config);
         let runtime = Runtime::open(config, lender).await.unwrap();
@@ -280,7 +303,8 @@ impl World {
     }
 
     pub fn servers(&self) -> Arc<Servers> {
-        let transport = Arc::new(InProcess(self.sim.clone(), self.others.clone()));
+        let others = self.others.iter().map(|(url, sim)| (url.clone(), sim.router())).collect();
+        let transport = Arc::new(InProcess(self.sim.router(), others));
         Arc::new(Servers::with_transport(Arc::clone(&self.books), Arc::clone(&self.keyring), transport))
     }
 
@@ -290,16 +314,24 @@ impl World {
     }
 
     pub async fn host_with(&self, config: EngineConfig, prepare: impl FnOnce(&Engine)) -> Host {
+        self.host_by(Arc::clone(&self.clock), config, prepare).await
+    }
+
+    /// Starts a host that goes by a clock of its own.
+    pub async fn host_by(&self, clock: Arc<dyn Clock>, config: EngineConfig, prepare: impl FnOnce(&Engine)) -> Host {
         // One set of connections for looks and writes: a server that is parked is parked for both.
         let servers = self.servers();
-        let runtime = self.runtime_on(Arc::clone(&servers)).await;
-        let executor =
-            Executor::new(servers, Arc::clone(&self.books), Arc::clone(&self.keyring), Arc::clone(&self.clock));
+        let runtime = self.runtime_on(Arc::clone(&servers), Arc::clone(&clock)).await;
+        let executor = Executor::new(servers, Arc::clone(&self.books), Arc::clone(&self.keyring), Arc::clone(&clock));
         let engine = Engine::new(
             Arc::clone(&self.books),
-            Arc::clone(&self.clock),
+            clock,
             Arc::clone(&runtime),
-            if self.blind { Arc::new(Blind(executor)) } else { Arc::new(executor) as Arc<dyn Effector> },
+            if self.blind || self.hasty {
+                Arc::new(Careless { executor, blind: self.blind, hasty: self.hasty })
+            } else {
+                Arc::new(executor) as Arc<dyn Effector>
+            },
             config,
         );
         prepare(&engine);
@@ -406,6 +438,16 @@ impl World {
     /// What must be true whatever happened: one VM a service and no other, no address or number twice, no slot held by
     /// nobody, epochs that never go back, one operation of a service at a time, no clone sent again that was carried out.
     pub async fn audit(&self) {
+        // By a clock that is wrong an effect in doubt is looked for too early, and sent again: Proxmox refuses the number.
+        if self.skew_ms == 0 {
+            self.audit_clones().await;
+        }
+        self.audit_services().await;
+        self.audit_order().await;
+    }
+
+    /// No clone was sent again that was carried out.
+    pub async fn audit_clones(&self) {
         let mut carried_out = std::collections::BTreeSet::new();
         for entry in self.sim.log().into_iter().filter(|e| e.method == "POST" && e.path.ends_with("/clone")) {
             let number = entry.params["newid"].clone();
@@ -417,7 +459,6 @@ impl World {
             }
         }
         let services = self.services().await;
-        let guests = self.sim.guests();
         for task in self.sim.snapshot().tasks.into_iter().filter(|t| t.kind == "qmclone") {
             let exit = task.exit.unwrap_or_default();
             let ours = services.iter().find(|s| {
@@ -425,6 +466,12 @@ impl World {
             });
             assert!(ours.is_none(), "a clone was sent again after it had been carried out: {exit}");
         }
+    }
+
+    /// VMs, addresses and slots are those of the books, and no claim wrote after a newer one.
+    pub async fn audit_services(&self) {
+        let services = self.services().await;
+        let guests = self.sim.guests();
         let mut addresses = std::collections::BTreeSet::new();
         for service in &services {
             let marker = wharf_capabilities::proxmox::marker(service.id);
@@ -442,20 +489,7 @@ impl World {
                 assert!(addresses.insert(lease.address), "{} is leased twice", lease.address);
                 assert_ne!(service.phase, Phase::Terminated, "{} keeps {}", service.reference, lease.address);
             }
-            let mut operations = self.books.operations(service.id, 50).await.unwrap();
-            operations.sort_by_key(|o| o.generation);
-            for pair in operations.windows(2) {
-                let (former, next) = (&pair[0], &pair[1]);
-                if let (Some(started), true) = (next.started_ms, former.started_ms.is_some()) {
-                    assert!(
-                        former.ended_ms.is_some_and(|ended| ended <= started),
-                        "the {} began while the {} was still at work",
-                        next.kind,
-                        former.kind
-                    );
-                }
-            }
-            for operation in operations {
+            for operation in self.books.operations(service.id, 50).await.unwrap() {
                 let mut epoch = 0;
                 for entry in self.books.log(operation.id, 0, 10_000).await.unwrap() {
                     if let LogBody::Step { epoch: now, .. } = entry.body {
@@ -473,6 +507,25 @@ impl World {
                 let operation = self.books.operation(holder).await.unwrap();
                 let live = operation.is_some_and(|o| !o.status.is_final());
                 assert!(live, "a slot of {pool} is held by an operation that is over");
+            }
+        }
+    }
+
+    /// One operation of a service at a time.
+    async fn audit_order(&self) {
+        for service in self.services().await {
+            let mut operations = self.books.operations(service.id, 50).await.unwrap();
+            operations.sort_by_key(|o| o.generation);
+            for pair in operations.windows(2) {
+                let (former, next) = (&pair[0], &pair[1]);
+                if let (Some(started), true) = (next.started_ms, former.started_ms.is_some()) {
+                    assert!(
+                        former.ended_ms.is_some_and(|ended| ended <= started + self.skew_ms),
+                        "the {} began while the {} was still at work",
+                        next.kind,
+                        former.kind
+                    );
+                }
             }
         }
     }
