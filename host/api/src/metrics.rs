@@ -102,10 +102,7 @@ fn describe() {
     describe_gauge!("wharf_operations", "Operations that are not over, by what they do; and those that need an admin.");
     describe_gauge!("wharf_effects_sent", "Writes to servers that are on their way or in doubt.");
     describe_gauge!("wharf_deliveries_waiting", "Events that a hook has still to be told of.");
-    describe_gauge!(
-        "wharf_records_open",
-        "DNS records that are not yet as they should be: waiting, or failed at least once."
-    );
+    describe_gauge!("wharf_records_open", "DNS records that are not yet as they should be: waiting, or failed.");
     describe_gauge!("wharf_services", "Services by phase.");
     describe_gauge!("wharf_oldest_due_seconds", "How long the oldest work of a queue has been due; 0 = none is.");
     describe_gauge!("wharf_slots_held", "Slots of servers that operations hold, by pool.");

@@ -169,9 +169,9 @@ impl CallState {
 
 impl leases::Host for CallState {
     async fn reserve(&mut self, wish: leases::Wish) -> Answer<Vec<leases::Lease>> {
-        let (service, server) = {
-            let service = &self.operation()?.run.service;
-            (service.id, service.server.clone())
+        let (service, server, claim) = {
+            let run = &self.operation()?.run;
+            (run.service.id, run.service.server.clone(), run.claim)
         };
         if wish.ipv4 > MOST || wish.ipv6 > MOST {
             let text = format!(
@@ -204,7 +204,7 @@ impl leases::Host for CallState {
                     sets.push(LeaseSet { family, count, ranges: ranges.clone() });
                 }
             }
-            match self.lender.books.lease(LeaseWish { service, sets }, now).await {
+            match self.lender.books.lease(Some(&claim), LeaseWish { service, sets }, now).await {
                 Ok(all) => return Ok(Ok(all.iter().map(to_guest).collect())),
                 Err(StoreError::Conflict(_)) => {}
                 Err(error) => return Ok(Err(books(&error))),
@@ -240,9 +240,9 @@ impl leases::Host for CallState {
     }
 
     async fn release(&mut self) -> Answer<()> {
-        let (service, server) = {
-            let service = &self.operation()?.run.service;
-            (service.id, service.server.clone())
+        let (service, server, claim) = {
+            let run = &self.operation()?.run;
+            (run.service.id, run.service.server.clone(), run.claim)
         };
         let now = self.lender.clock.now_ms();
         let pools = match self.pools(&server).await {
@@ -251,7 +251,7 @@ impl leases::Host for CallState {
         };
         let rest: BTreeMap<String, i64> =
             pools.into_iter().map(|(name, pool)| (name, i64::from(pool.quarantine_s) * 1_000)).collect();
-        match self.lender.books.release_leases(service, rest, now).await {
+        match self.lender.books.release_leases(Some(&claim), service, rest, now).await {
             Ok(_) => Ok(Ok(())),
             Err(StoreError::Conflict(_)) => {
                 let text = "addresses are kept until the VM's absence is proven: call prove-absence, and release in a later step";

@@ -197,7 +197,7 @@ async fn a_clone_under_a_number_that_is_no_longer_ours_is_not_sent() {
     let lab = Lab::new().await;
     let run = lab.order("1").await;
     let vmid = lab.step(&run).reserve(101).await.unwrap();
-    lab.books.burn_vmid(cluster::SERVER, run.service.id, vmid, lab.clock.now_ms()).await.unwrap();
+    lab.books.burn_vmid(None, cluster::SERVER, run.service.id, vmid, lab.clock.now_ms()).await.unwrap();
     let body = EffectBody::Clone { vmid, template: 9000, name: "vm".into(), full: false, options: BTreeMap::new() };
     let effect = lab.write(&run, &body);
     let execution = lab.execute(&run, &effect).await;

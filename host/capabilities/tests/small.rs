@@ -204,9 +204,9 @@ async fn declared_names_become_records_of_every_zone_and_withdrawn_ones_go() {
     let (first, last) = ("192.0.2.10".parse().unwrap(), "192.0.2.20".parse().unwrap());
     let range = Range { pool: "p".into(), domain: "default".into(), first, last, excluded: Vec::new(), network };
     let wish = LeaseWish { service, sets: vec![LeaseSet { family: 4, count: 2, ranges: vec![range] }] };
-    lab.books.lease(wish, 0).await.unwrap();
+    lab.books.lease(None, wish, 0).await.unwrap();
 
-    let mut call = lab.operation(service);
+    let mut call = lab.claimed().await;
     let addresses = || vec!["192.0.2.10".to_owned(), "192.0.2.11".to_owned(), "2001:0db8:0::1".to_owned()];
     naming::Host::declare(&mut call, "VM.Example.com".into(), addresses()).await.unwrap().unwrap();
     let lines = |records: Vec<wharf_model::record::Record>| -> Vec<String> {

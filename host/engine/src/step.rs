@@ -228,7 +228,7 @@ impl Engine {
     /// What was promised to this operation is given back before its end is written: done twice it harms nobody, done never
     /// it would block others.
     async fn before_finish(&self, run: &Run) -> Result<(), Stopped> {
-        self.books.release_room(run.service.id).await?;
+        self.books.release_room(Some(&run.claim), run.service.id).await?;
         Ok(())
     }
 

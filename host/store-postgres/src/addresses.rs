@@ -14,7 +14,7 @@ use wharf_model::{
 };
 use wharf_store::rows::{LeaseRow, address, address_key, corrupt, num, to_json, uid};
 use wharf_store::{
-    Addresses, LeaseWish, RestClock, Rested, Result, Room, StoreError,
+    Addresses, Claim, LeaseWish, RestClock, Rested, Result, Room, StoreError,
     rules::{self, leases},
 };
 
@@ -22,14 +22,16 @@ use crate::{
     PostgresStore,
     error::{Db, DbError},
     lock::Lock,
-    services,
+    queue, services,
 };
 
 #[async_trait]
 impl Addresses for PostgresStore {
-    async fn lease(&self, wish: LeaseWish, now: Millis) -> Result<Vec<Lease>> {
+    async fn lease(&self, claim: Option<&Claim>, wish: LeaseWish, now: Millis) -> Result<Vec<Lease>> {
+        let claim = claim.copied();
         self.write(move |c| {
             Box::pin(async move {
+                queue::fence(c, claim).await?;
                 leases::check_wish(&wish)?;
                 if services::lock_service(c, wish.service).await?.is_none() {
                     return Err(rules::no_service(wish.service).into());
@@ -75,12 +77,15 @@ impl Addresses for PostgresStore {
 
     async fn release_leases(
         &self,
+        claim: Option<&Claim>,
         service: ServiceId,
         quarantine_ms: BTreeMap<String, i64>,
         now: Millis,
     ) -> Result<Vec<Lease>> {
+        let claim = claim.copied();
         self.write(move |c| {
             Box::pin(async move {
+                queue::fence(c, claim).await?;
                 let row = services::lock_service(c, service).await?.ok_or_else(|| rules::no_service(service))?;
                 let id = service.to_string();
                 let numbers = query_scalar!(r#"SELECT COUNT(*) AS "count!" FROM vmid WHERE service_id = $1"#, id)
@@ -143,15 +148,18 @@ impl Addresses for PostgresStore {
 
     async fn reserve_vmid(
         &self,
+        claim: Option<&Claim>,
         server: &str,
         service: ServiceId,
         first: u32,
         taken: &[u32],
         _now: Millis,
     ) -> Result<u32> {
+        let claim = claim.copied();
         let (server, taken) = (server.to_owned(), taken.iter().copied().collect::<BTreeSet<u32>>());
         self.write(move |c| {
             Box::pin(async move {
+                queue::fence(c, claim).await?;
                 if services::lock_service(c, service).await?.is_none() {
                     return Err(rules::no_service(service).into());
                 }
@@ -200,10 +208,19 @@ impl Addresses for PostgresStore {
         .await
     }
 
-    async fn burn_vmid(&self, server: &str, service: ServiceId, vmid: u32, _now: Millis) -> Result<()> {
+    async fn burn_vmid(
+        &self,
+        claim: Option<&Claim>,
+        server: &str,
+        service: ServiceId,
+        vmid: u32,
+        _now: Millis,
+    ) -> Result<()> {
+        let claim = claim.copied();
         let server = server.to_owned();
         self.write(move |c| {
             Box::pin(async move {
+                queue::fence(c, claim).await?;
                 let id = service.to_string();
                 services::lock_service(c, service).await?;
                 let done = query!(
@@ -237,9 +254,17 @@ impl Addresses for PostgresStore {
         Ok(rows.into_iter().map(|r| row(r.vmid, r.service_id, r.live)).collect::<Result<_>>()?)
     }
 
-    async fn reserve_room(&self, room: Room, memory_limit_mib: u32, disk_limit_mib: u32) -> Result<bool> {
+    async fn reserve_room(
+        &self,
+        claim: Option<&Claim>,
+        room: Room,
+        memory_limit_mib: u32,
+        disk_limit_mib: u32,
+    ) -> Result<bool> {
+        let claim = claim.copied();
         self.write(move |c| {
                 Box::pin(async move {
+                    queue::fence(c, claim).await?;
                     Lock::Room(&room.server).take(c).await?;
                     let others = rooms(c, &room.server).await?;
                     if !rules::room_fits(&room, &others, memory_limit_mib, disk_limit_mib) {
@@ -264,9 +289,11 @@ impl Addresses for PostgresStore {
             .await
     }
 
-    async fn release_room(&self, service: ServiceId) -> Result<()> {
+    async fn release_room(&self, claim: Option<&Claim>, service: ServiceId) -> Result<()> {
+        let claim = claim.copied();
         self.write(move |c| {
             Box::pin(async move {
+                queue::fence(c, claim).await?;
                 let id = service.to_string();
                 query!("DELETE FROM room WHERE service_id = $1", id).execute(&mut *c).await?;
                 Ok(())

@@ -305,6 +305,19 @@ impl Queue for PostgresStore {
     }
 }
 
+/// Refuses what is asked for under a claim that is not the one that counts; nobody else can claim the run until this
+/// transaction ends. Locks the service first, as everybody does.
+pub(crate) async fn fence(c: &mut PgConnection, claim: Option<Claim>) -> Db<()> {
+    let Some(claim) = claim else { return Ok(()) };
+    let row = held(c, &claim).await?;
+    services::lock_service(c, uid(&row.service_id)?).await?;
+    query!("SELECT epoch FROM queue WHERE operation_id = $1 FOR NO KEY UPDATE", row.operation_id)
+        .fetch_optional(&mut *c)
+        .await?;
+    // As it stands now that nobody can change it.
+    held(c, &claim).await.map(|_| ())
+}
+
 /// The live row, if the claim is still the one that counts.
 async fn held(c: &mut PgConnection, claim: &Claim) -> Db<QueueRow> {
     let (id, owner) = (claim.operation.to_string(), claim.owner.to_string());

@@ -11,26 +11,28 @@ use wharf_model::{
     service::ServiceId,
 };
 use wharf_store::rows::RecordRow;
-use wharf_store::{DnsClaim, RecordOutcome, Records, Result, Signal, StoreError, rules::records};
+use wharf_store::{Claim, DnsClaim, RecordOutcome, Records, Result, Signal, StoreError, rules::records};
 
 use crate::{
     PostgresStore,
     error::{Db, DbError},
     limit,
     lock::Lock,
-    signals,
+    queue, signals,
 };
 
 #[async_trait]
 impl Records for PostgresStore {
     async fn want_records(
         &self,
+        claim: Option<&Claim>,
         service: ServiceId,
         wanted: Vec<(RecordKey, Option<u32>)>,
         queues: BTreeMap<String, String>,
         now: Millis,
     ) -> Result<()> {
-        self.write(move |c| Box::pin(async move { want(c, service, wanted, queues, now).await })).await
+        let claim = claim.copied();
+        self.write(move |c| Box::pin(async move { want(c, claim, service, wanted, queues, now).await })).await
     }
 
     async fn records_of(&self, service: ServiceId) -> Result<Vec<Record>> {
@@ -275,6 +277,7 @@ async fn find(c: &mut PgConnection, key: &RecordKey) -> Db<Option<RecordRow>> {
 
 async fn want(
     c: &mut PgConnection,
+    claim: Option<Claim>,
     service: ServiceId,
     wanted: Vec<(RecordKey, Option<u32>)>,
     queues: BTreeMap<String, String>,
@@ -282,6 +285,7 @@ async fn want(
 ) -> Db<()> {
     records::check_wanted(service, &wanted, &queues)?;
     Lock::Records.take(c).await?;
+    queue::fence(c, claim).await?;
     let id = service.to_string();
     for (zone, queue) in &queues {
         query!("UPDATE record SET queue = $3 WHERE service_id = $1 AND zone = $2 AND queue <> $3", id, zone, queue)

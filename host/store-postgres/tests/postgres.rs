@@ -122,10 +122,10 @@ async fn busy(books: Books, host: usize, rounds: usize) -> Vec<String> {
             },
         };
         let wish = LeaseWish { service: service.id, sets: vec![LeaseSet { family: 4, count: 1, ranges: vec![range] }] };
-        if let Err(error) = books.lease(wish, now).await {
+        if let Err(error) = books.lease(None, wish, now).await {
             hear("lease", error);
         }
-        if let Err(error) = books.reserve_vmid("pve", service.id, 100, &[101], now).await {
+        if let Err(error) = books.reserve_vmid(None, "pve", service.id, 100, &[101], now).await {
             hear("reserve_vmid", error);
         }
         let key = wharf_model::record::RecordKey {
@@ -136,7 +136,7 @@ async fn busy(books: Books, host: usize, rounds: usize) -> Vec<String> {
             service_id: service.id,
         };
         let queues = std::collections::BTreeMap::from([("z".to_owned(), "q".to_owned())]);
-        if let Err(error) = books.want_records(service.id, vec![(key, None)], queues, now).await {
+        if let Err(error) = books.want_records(None, service.id, vec![(key, None)], queues, now).await {
             hear("want_records", error);
         }
         for claim in books.claim_dns(owner, TTL, 1, now).await.unwrap() {

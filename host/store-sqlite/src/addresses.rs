@@ -14,22 +14,24 @@ use wharf_model::{
 };
 use wharf_store::rows::{LeaseRow, address, address_key, corrupt, num, to_json, uid};
 use wharf_store::{
-    Addresses, LeaseWish, RestClock, Rested, Result, Room, StoreError,
+    Addresses, Claim, LeaseWish, RestClock, Rested, Result, Room, StoreError,
     rules::{self, leases},
 };
 
 use crate::{
     SqliteStore,
     error::{Db, DbError},
-    services,
+    queue, services,
 };
 
 #[async_trait]
 impl Addresses for SqliteStore {
-    async fn lease(&self, wish: LeaseWish, now: Millis) -> Result<Vec<Lease>> {
+    async fn lease(&self, claim: Option<&Claim>, wish: LeaseWish, now: Millis) -> Result<Vec<Lease>> {
+        let claim = claim.copied();
         self.writer
             .run(move |c| {
                 Box::pin(async move {
+                    queue::fence(c, claim).await?;
                     leases::check_wish(&wish)?;
                     if services::service(c, wish.service).await?.is_none() {
                         return Err(rules::no_service(wish.service).into());
@@ -69,13 +71,16 @@ impl Addresses for SqliteStore {
 
     async fn release_leases(
         &self,
+        claim: Option<&Claim>,
         service: ServiceId,
         quarantine_ms: BTreeMap<String, i64>,
         now: Millis,
     ) -> Result<Vec<Lease>> {
+        let claim = claim.copied();
         self.writer
             .run(move |c| {
                 Box::pin(async move {
+                    queue::fence(c, claim).await?;
                     let row = services::service(c, service).await?.ok_or_else(|| rules::no_service(service))?;
                     let id = service.to_string();
                     let numbers =
@@ -137,16 +142,19 @@ impl Addresses for SqliteStore {
 
     async fn reserve_vmid(
         &self,
+        claim: Option<&Claim>,
         server: &str,
         service: ServiceId,
         first: u32,
         taken: &[u32],
         _now: Millis,
     ) -> Result<u32> {
+        let claim = claim.copied();
         let (server, taken) = (server.to_owned(), taken.iter().copied().collect::<BTreeSet<u32>>());
         self.writer
             .run(move |c| {
                 Box::pin(async move {
+                    queue::fence(c, claim).await?;
                     if services::service(c, service).await?.is_none() {
                         return Err(rules::no_service(service).into());
                     }
@@ -192,11 +200,20 @@ impl Addresses for SqliteStore {
             .await
     }
 
-    async fn burn_vmid(&self, server: &str, service: ServiceId, vmid: u32, _now: Millis) -> Result<()> {
+    async fn burn_vmid(
+        &self,
+        claim: Option<&Claim>,
+        server: &str,
+        service: ServiceId,
+        vmid: u32,
+        _now: Millis,
+    ) -> Result<()> {
+        let claim = claim.copied();
         let server = server.to_owned();
         self.writer
             .run(move |c| {
                 Box::pin(async move {
+                    queue::fence(c, claim).await?;
                     let id = service.to_string();
                     let done = query!(
                         "UPDATE vmid SET live = 0 WHERE server = ?1 AND vmid = ?2 AND service_id = ?3",
@@ -229,10 +246,18 @@ impl Addresses for SqliteStore {
         Ok(rows.into_iter().map(|r| row(r.vmid, r.service_id, r.live)).collect::<Result<_>>()?)
     }
 
-    async fn reserve_room(&self, room: Room, memory_limit_mib: u32, disk_limit_mib: u32) -> Result<bool> {
+    async fn reserve_room(
+        &self,
+        claim: Option<&Claim>,
+        room: Room,
+        memory_limit_mib: u32,
+        disk_limit_mib: u32,
+    ) -> Result<bool> {
+        let claim = claim.copied();
         self.writer
             .run(move |c| {
                 Box::pin(async move {
+                    queue::fence(c, claim).await?;
                     let others = rooms(c, &room.server).await?;
                     if !rules::room_fits(&room, &others, memory_limit_mib, disk_limit_mib) {
                         return Ok(false);
@@ -256,10 +281,12 @@ impl Addresses for SqliteStore {
             .await
     }
 
-    async fn release_room(&self, service: ServiceId) -> Result<()> {
+    async fn release_room(&self, claim: Option<&Claim>, service: ServiceId) -> Result<()> {
+        let claim = claim.copied();
         self.writer
             .run(move |c| {
                 Box::pin(async move {
+                    queue::fence(c, claim).await?;
                     let id = service.to_string();
                     query!("DELETE FROM room WHERE service_id = ?1", id).execute(&mut *c).await?;
                     Ok(())

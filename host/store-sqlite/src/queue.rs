@@ -290,6 +290,14 @@ impl Queue for SqliteStore {
     }
 }
 
+/// Refuses what is asked for under a claim that is not the one that counts.
+pub(crate) async fn fence(c: &mut SqliteConnection, claim: Option<Claim>) -> Db<()> {
+    match claim {
+        Some(claim) => held(c, &claim).await.map(|_| ()),
+        None => Ok(()),
+    }
+}
+
 /// The live row, if the claim is still the one that counts.
 async fn held(c: &mut SqliteConnection, claim: &Claim) -> Db<QueueRow> {
     let (id, owner) = (claim.operation.to_string(), claim.owner.to_string());

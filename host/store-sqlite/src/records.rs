@@ -11,24 +11,26 @@ use wharf_model::{
     service::ServiceId,
 };
 use wharf_store::rows::RecordRow;
-use wharf_store::{DnsClaim, RecordOutcome, Records, Result, StoreError, rules::records};
+use wharf_store::{Claim, DnsClaim, RecordOutcome, Records, Result, StoreError, rules::records};
 
 use crate::{
     SqliteStore,
     error::{Db, DbError},
-    limit,
+    limit, queue,
 };
 
 #[async_trait]
 impl Records for SqliteStore {
     async fn want_records(
         &self,
+        claim: Option<&Claim>,
         service: ServiceId,
         wanted: Vec<(RecordKey, Option<u32>)>,
         queues: BTreeMap<String, String>,
         now: Millis,
     ) -> Result<()> {
-        self.writer.run(move |c| Box::pin(async move { want(c, service, wanted, queues, now).await })).await
+        let claim = claim.copied();
+        self.writer.run(move |c| Box::pin(async move { want(c, claim, service, wanted, queues, now).await })).await
     }
 
     async fn records_of(&self, service: ServiceId) -> Result<Vec<Record>> {
@@ -269,12 +271,14 @@ async fn find(c: &mut SqliteConnection, key: &RecordKey) -> Db<Option<RecordRow>
 
 async fn want(
     c: &mut SqliteConnection,
+    claim: Option<Claim>,
     service: ServiceId,
     wanted: Vec<(RecordKey, Option<u32>)>,
     queues: BTreeMap<String, String>,
     now: Millis,
 ) -> Db<()> {
     records::check_wanted(service, &wanted, &queues)?;
+    queue::fence(c, claim).await?;
     let id = service.to_string();
     for (zone, queue) in &queues {
         query!("UPDATE record SET queue = ?3 WHERE service_id = ?1 AND zone = ?2 AND queue <> ?3", id, zone, queue)

@@ -102,6 +102,7 @@ macro_rules! each_conformance_case {
             addresses::a_burnt_vm_number_is_never_used_again,
             addresses::many_at_once_get_no_vm_number_twice,
             addresses::a_service_has_one_live_number,
+            addresses::what_is_asked_for_under_a_lost_claim_is_refused,
             addresses::room_is_never_promised_twice,
             records::a_wanted_record_is_due_and_settled_when_done,
             records::a_record_that_was_never_sent_vanishes_with_the_wish,

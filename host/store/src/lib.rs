@@ -303,13 +303,17 @@ pub struct LeaseSet {
 }
 
 /// Leases, VM numbers and room.
+///
+/// What a step asks for is given under its `claim`: a host that froze within a step and wakes when another has finished the
+/// operation gets [`StoreError::ClaimLost`], and nothing is held by a service that nobody carries on. `None`: by an admin's
+/// hand, or in tests.
 #[async_trait]
 pub trait Addresses: Send + Sync + 'static {
     /// Gives the service what it lacks, lowest free addresses first; `Err(Conflict)` and nothing leased if some set can't
     /// be filled. An address in quarantine is free from `free_after_ms` on, by the caller's clock and by the rest clock
     /// ([`count_rest`](Self::count_rest)) if there is one: a clock that is ahead ends no rest. Indices go on from those held. Returns all
     /// leases of the service, IPv4 first, by index.
-    async fn lease(&self, wish: LeaseWish, now: Millis) -> Result<Vec<Lease>>;
+    async fn lease(&self, claim: Option<&Claim>, wish: LeaseWish, now: Millis) -> Result<Vec<Lease>>;
     async fn leases_of(&self, service: ServiceId) -> Result<Vec<Lease>>;
     /// All of a pool, those in quarantine too, by address.
     async fn leases_in(&self, pool: &str) -> Result<Vec<Lease>>;
@@ -319,6 +323,7 @@ pub trait Addresses: Send + Sync + 'static {
     /// rests for a day. Returns the leases as they rest now.
     async fn release_leases(
         &self,
+        claim: Option<&Claim>,
         service: ServiceId,
         quarantine_ms: BTreeMap<String, i64>,
         now: Millis,
@@ -338,6 +343,7 @@ pub trait Addresses: Send + Sync + 'static {
     /// in `taken`. Sets `Service::vmid`.
     async fn reserve_vmid(
         &self,
+        claim: Option<&Claim>,
         server: &str,
         service: ServiceId,
         first: u32,
@@ -345,15 +351,28 @@ pub trait Addresses: Send + Sync + 'static {
         now: Millis,
     ) -> Result<u32>;
     /// Found taken by somebody else: never used again, and no longer the service's.
-    async fn burn_vmid(&self, server: &str, service: ServiceId, vmid: u32, now: Millis) -> Result<()>;
+    async fn burn_vmid(
+        &self,
+        claim: Option<&Claim>,
+        server: &str,
+        service: ServiceId,
+        vmid: u32,
+        now: Millis,
+    ) -> Result<()>;
     /// All numbers in the books for a server: (number, service, live).
     async fn vmids(&self, server: &str) -> Result<Vec<(u32, ServiceId, bool)>>;
 
     /// Sets room aside; replaces what this service had. `limit`s are what is free now by the server's own count: refused
     /// (`false`) if all promises of others plus this would exceed them. Memory counts by server and node, disk by server
     /// and storage: name a storage that each node has its own of together with the node.
-    async fn reserve_room(&self, room: Room, memory_limit_mib: u32, disk_limit_mib: u32) -> Result<bool>;
-    async fn release_room(&self, service: ServiceId) -> Result<()>;
+    async fn reserve_room(
+        &self,
+        claim: Option<&Claim>,
+        room: Room,
+        memory_limit_mib: u32,
+        disk_limit_mib: u32,
+    ) -> Result<bool>;
+    async fn release_room(&self, claim: Option<&Claim>, service: ServiceId) -> Result<()>;
     async fn rooms(&self, server: &str) -> Result<Vec<Room>>;
 }
 
@@ -419,6 +438,7 @@ pub trait Records: Send + Sync + 'static {
     /// ledger too, and its former owner's removal must not take it away.
     async fn want_records(
         &self,
+        claim: Option<&Claim>,
         service: ServiceId,
         wanted: Vec<(RecordKey, Option<u32>)>,
         queues: BTreeMap<String, String>,

@@ -30,7 +30,10 @@ use wharf_store::{
 };
 use wharf_store_postgres::PostgresStore;
 use wharf_store_sqlite::SqliteStore;
-use world::{Host, World, elsewhere::Elsewhere};
+use world::{
+    Host, World,
+    elsewhere::{self, Elsewhere},
+};
 
 const PATIENCE: Duration = Duration::from_secs(3_600);
 
@@ -302,6 +305,7 @@ async fn every_edge_on<Guard>(engine: &str, mode: Mode, make: impl AsyncFn(usize
 async fn every_edge_on_sqlite(mode: Mode) {
     every_edge_on("SQLite", mode, async |_| {
         let folder = tempfile::tempdir().unwrap();
+        let _still = elsewhere::stand_still();
         let store = SqliteStore::open(folder.path().join("books.db")).await.unwrap();
         (Arc::new(store) as Books, folder)
     })
@@ -311,7 +315,9 @@ async fn every_edge_on_sqlite(mode: Mode) {
 async fn every_edge_on_postgresql(mode: Mode) {
     let server = postgres_peer::Server::start();
     let url = server.database("books", None);
+    let still = elsewhere::stand_still();
     let store = PostgresStore::open(&url, 8).await.unwrap();
+    drop(still);
     let tables = server.sql(
         "books",
         "SELECT string_agg(tablename, ', ') FROM pg_tables WHERE schemaname = 'public' AND tablename NOT LIKE '\\_sqlx%'",

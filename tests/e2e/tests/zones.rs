@@ -29,7 +29,11 @@ async fn nothing_is_written_to_or_removed_from_a_zone_that_is_switched_off() {
         service_id: uuid::Uuid::now_v7(),
     };
     let queues = [("forward".to_owned(), "queue".to_owned())].into();
-    world.books.want_records(key.service_id, vec![(key.clone(), None)], queues, world.clock.now_ms()).await.unwrap();
+    world
+        .books
+        .want_records(None, key.service_id, vec![(key.clone(), None)], queues, world.clock.now_ms())
+        .await
+        .unwrap();
     let host = world.host(|_| {}).await;
     let why = reason(&world, &key).await;
     assert!(why.contains("switched off"), "the provider was asked: {why}");

@@ -14,7 +14,7 @@ use wharf_model::{
     record::RecordKey,
     service::ServiceId,
 };
-use wharf_store::{Books, StoreError};
+use wharf_store::{Books, Claim, StoreError};
 
 use super::names;
 use crate::{
@@ -170,15 +170,15 @@ fn bad_name(code: &str, error: &names::NameError) -> Failure {
 }
 
 impl CallState {
-    fn named_service(&self) -> Result<ServiceId, Failure> {
+    fn named_service(&self) -> Result<(ServiceId, Claim), Failure> {
         match &self.bound {
-            Bound::Operation(binding) => Ok(binding.run.service.id),
+            Bound::Operation(binding) => Ok((binding.run.service.id, binding.run.claim)),
             _ => Err(failure(Action::ReportBug, "no-service", "this call is about no service, so it has no names")),
         }
     }
 
     async fn declare_names(&mut self, fqdn: &str, addresses: &[String]) -> Result<(), Failure> {
-        let service = self.named_service()?;
+        let (service, claim) = self.named_service()?;
         let fqdn = names::host_name(fqdn).map_err(|e| bad_name("host-name", &e))?;
         if addresses.len() > ADDRESSES {
             let text = format!("a name may have {ADDRESSES} addresses, {} were given", addresses.len());
@@ -201,7 +201,7 @@ impl CallState {
         let now = self.lender.clock.now_ms();
         self.lender
             .books
-            .want_records(service, wanted.records.into_iter().collect(), queues, now)
+            .want_records(Some(&claim), service, wanted.records.into_iter().collect(), queues, now)
             .await
             .map_err(|e| books(&e))
     }
@@ -215,8 +215,8 @@ impl naming::Host for CallState {
 
     async fn withdraw(&mut self) -> wasmtime::Result<Result<(), Failure>> {
         self.charge(0);
-        let service = match self.named_service() {
-            Ok(service) => service,
+        let (service, claim) = match self.named_service() {
+            Ok(named) => named,
             Err(failure) => return Ok(Err(failure)),
         };
         // Zones may have moved to another server since.
@@ -225,13 +225,13 @@ impl naming::Host for CallState {
             Err(error) => return Ok(Err(books(&error))),
         };
         let now = self.lender.clock.now_ms();
-        Ok(self.lender.books.want_records(service, Vec::new(), queues, now).await.map_err(|e| books(&e)))
+        Ok(self.lender.books.want_records(Some(&claim), service, Vec::new(), queues, now).await.map_err(|e| books(&e)))
     }
 
     async fn progress(&mut self) -> wasmtime::Result<Result<naming::Tally, Failure>> {
         self.charge(0);
-        let service = match self.named_service() {
-            Ok(service) => service,
+        let (service, _) = match self.named_service() {
+            Ok(named) => named,
             Err(failure) => return Ok(Err(failure)),
         };
         let records = match self.lender.books.records_of(service).await {

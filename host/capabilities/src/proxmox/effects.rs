@@ -268,7 +268,7 @@ impl Executor {
     }
 
     async fn burn(&self, client: &Client, service: &Service, vmid: u32) -> Execution {
-        match self.books.burn_vmid(&client.name, service.id, vmid, self.clock.now_ms()).await {
+        match self.books.burn_vmid(None, &client.name, service.id, vmid, self.clock.now_ms()).await {
             Ok(()) => {
                 failed("number-taken", format!("VM number {vmid} was taken by somebody else: it is never used again"))
             }

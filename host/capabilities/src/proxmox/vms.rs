@@ -237,16 +237,18 @@ impl vms::HostVm for CallState {
             let text = format!("the first VM number is {first}: it must be 100 to 999999999");
             return Ok(Err(failure(Action::FixInput, "first-number", text)));
         }
-        let (service, server) = {
-            let service = &self.operation()?.run.service;
-            (service.id, service.server.clone())
+        let (service, server, claim) = {
+            let run = &self.operation()?.run;
+            (run.service.id, run.service.server.clone(), run.claim)
         };
         let now = self.lender.clock.now_ms();
         let client = attempt!(self.client().await?);
         let taken: Vec<u32> = attempt!(client.resources(false).await).vms.keys().copied().collect();
         let held = self.vmid()?;
         for _ in 0..UNSEEN {
-            let vmid = attempt_books!(self.lender.books.reserve_vmid(&server, service, first, &taken, now).await);
+            let vmid = attempt_books!(
+                self.lender.books.reserve_vmid(Some(&claim), &server, service, first, &taken, now).await
+            );
             self.operation_mut()?.run.service.vmid = Some(vmid);
             if held == Some(vmid) {
                 return Ok(Ok(vmid));
@@ -255,7 +257,7 @@ impl vms::HostVm for CallState {
             match client.get("/cluster/nextid", &[("vmid", &vmid.to_string())]).await {
                 Ok(_) => return Ok(Ok(vmid)),
                 Err(PveError::Parameter(errors)) if errors.iter().any(|(_, text)| text.contains("already exists")) => {
-                    attempt_books!(self.lender.books.burn_vmid(&server, service, vmid, now).await);
+                    attempt_books!(self.lender.books.burn_vmid(Some(&claim), &server, service, vmid, now).await);
                     self.operation_mut()?.run.service.vmid = None;
                 }
                 Err(error) => return Ok(Err(to_failure(&error))),
@@ -275,9 +277,9 @@ impl vms::HostVm for CallState {
         storage: String,
         disk_mib: u32,
     ) -> Answer<()> {
-        let (service, server) = {
-            let service = &self.operation()?.run.service;
-            (service.id, service.server.clone())
+        let (service, server, claim) = {
+            let run = &self.operation()?.run;
+            (run.service.id, run.service.server.clone(), run.claim)
         };
         let client = attempt!(self.client().await?);
         let resources = attempt!(client.resources(false).await);
@@ -291,7 +293,7 @@ impl vms::HostVm for CallState {
         let room = Room { service, server, node: node.clone(), memory_mib, storage: storage.clone(), disk_mib };
         let memory = row.memory_total_mib.saturating_sub(row.memory_used_mib);
         let disk = store.total_mib.saturating_sub(store.used_mib);
-        if attempt_books!(self.lender.books.reserve_room(room, memory, disk).await) {
+        if attempt_books!(self.lender.books.reserve_room(Some(&claim), room, memory, disk).await) {
             return Ok(Ok(()));
         }
         let text = format!(

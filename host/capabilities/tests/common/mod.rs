@@ -166,7 +166,13 @@ impl Lab {
         self.books.accept(accept).await.unwrap();
     }
 
-    /// A step of an operation of the service `id`.
+    /// A step of the operation that was accepted, under a claim that counts.
+    pub async fn claimed(&self) -> CallState {
+        let run = self.books.claim(uuid::Uuid::new_v4(), 100_000_000, 1, 0).await.unwrap().remove(0);
+        self.call(Bound::Operation(Box::new(OperationBinding::new(run))))
+    }
+
+    /// A step of an operation of the service `id`, which is in no books.
     pub fn operation(&self, id: uuid::Uuid) -> CallState {
         let service = service(id);
         let operation: wharf_model::operation::Operation = serde_json::from_value(json!({

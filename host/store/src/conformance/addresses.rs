@@ -65,33 +65,33 @@ async fn prove_absence(books: &Books, service: &Service, now: i64) {
 
 pub async fn leases_are_the_lowest_free_addresses(books: Books) {
     let a = one(&books, "a").await;
-    let got = books.lease(wish(a, 2, small()), NOW).await.unwrap();
+    let got = books.lease(None, wish(a, 2, small()), NOW).await.unwrap();
     assert_eq!(held(&got), ["192.0.2.10", "192.0.2.11"]);
     assert_eq!(got.iter().map(|l| l.index).collect::<Vec<_>>(), [0, 1]);
     let first = &got[0];
     assert_eq!((first.service_id, first.pool.as_str(), first.leased_ms), (Some(a), "p", NOW));
     assert_eq!(first.network, small()[0].network);
     let b = one(&books, "b").await;
-    assert_eq!(held(&books.lease(wish(b, 1, small()), NOW).await.unwrap()), ["192.0.2.12"]);
+    assert_eq!(held(&books.lease(None, wish(b, 1, small()), NOW).await.unwrap()), ["192.0.2.12"]);
     assert_eq!(books.leases_of(a).await.unwrap(), got);
     assert_eq!(held(&books.leases_in("p").await.unwrap()), ["192.0.2.10", "192.0.2.11", "192.0.2.12"]);
     assert!(books.leases_in("q").await.unwrap().is_empty());
-    let nobody = books.lease(wish(Uuid::new_v4(), 1, small()), NOW).await;
+    let nobody = books.lease(None, wish(Uuid::new_v4(), 1, small()), NOW).await;
     assert!(matches!(nobody, Err(StoreError::NotFound(_))), "{nobody:?}");
 }
 
 pub async fn leasing_again_gives_the_same(books: Books) {
     let a = one(&books, "a").await;
-    let first = books.lease(wish(a, 2, small()), NOW).await.unwrap();
-    assert_eq!(books.lease(wish(a, 2, small()), NOW + 5).await.unwrap(), first);
-    assert_eq!(books.lease(wish(a, 1, small()), NOW + 5).await.unwrap(), first, "what is held is not taken away");
+    let first = books.lease(None, wish(a, 2, small()), NOW).await.unwrap();
+    assert_eq!(books.lease(None, wish(a, 2, small()), NOW + 5).await.unwrap(), first);
+    assert_eq!(books.lease(None, wish(a, 1, small()), NOW + 5).await.unwrap(), first, "what is held is not taken away");
 }
 
 pub async fn a_service_that_wants_more_keeps_its_own_and_goes_on_counting(books: Books) {
     let (a, b) = (one(&books, "a").await, one(&books, "b").await);
-    books.lease(wish(a, 1, small()), NOW).await.unwrap();
-    books.lease(wish(b, 1, small()), NOW).await.unwrap();
-    let more = books.lease(wish(a, 3, small()), NOW).await.unwrap();
+    books.lease(None, wish(a, 1, small()), NOW).await.unwrap();
+    books.lease(None, wish(b, 1, small()), NOW).await.unwrap();
+    let more = books.lease(None, wish(a, 3, small()), NOW).await.unwrap();
     assert_eq!(held(&more), ["192.0.2.10", "192.0.2.12", "192.0.2.13"]);
     assert_eq!(more.iter().map(|l| l.index).collect::<Vec<_>>(), [0, 1, 2]);
 }
@@ -106,13 +106,13 @@ pub async fn leases_are_all_or_nothing(books: Books) {
             LeaseSet { family: 6, count: 2, ranges: vec![six] },
         ],
     };
-    let result = books.lease(both, NOW).await;
+    let result = books.lease(None, both, NOW).await;
     assert!(matches!(result, Err(StoreError::Conflict(_))), "{result:?}");
     assert!(books.leases_of(a).await.unwrap().is_empty());
-    let too_many = books.lease(wish(a, 6, small()), NOW).await;
+    let too_many = books.lease(None, wish(a, 6, small()), NOW).await;
     assert!(matches!(too_many, Err(StoreError::Conflict(_))), "{too_many:?}");
     assert!(books.leases_in("p").await.unwrap().is_empty());
-    assert_eq!(books.lease(wish(a, 5, small()), NOW).await.unwrap().len(), 5);
+    assert_eq!(books.lease(None, wish(a, 5, small()), NOW).await.unwrap().len(), 5);
 }
 
 pub async fn ranges_of_another_network_are_not_mixed(books: Books) {
@@ -122,16 +122,16 @@ pub async fn ranges_of_another_network_are_not_mixed(books: Books) {
         range("r", "203.0.113.1", "203.0.113.1", "vmbr0"),
     ];
     let (a, b, c) = (one(&books, "a").await, one(&books, "b").await, one(&books, "c").await);
-    let got = books.lease(wish(a, 2, ranges.clone()), NOW).await.unwrap();
+    let got = books.lease(None, wish(a, 2, ranges.clone()), NOW).await.unwrap();
     assert_eq!(held(&got), ["192.0.2.10", "203.0.113.1"], "the best network that has enough, over all its ranges");
-    let got = books.lease(wish(b, 1, ranges.clone()), NOW).await.unwrap();
+    let got = books.lease(None, wish(b, 1, ranges.clone()), NOW).await.unwrap();
     assert_eq!(held(&got), ["198.51.100.1"]);
-    let more = books.lease(wish(b, 2, ranges.clone()), NOW).await.unwrap();
+    let more = books.lease(None, wish(b, 2, ranges.clone()), NOW).await.unwrap();
     assert_eq!(held(&more), ["198.51.100.1", "198.51.100.2"]);
-    let none = books.lease(wish(c, 1, ranges.clone()), NOW).await;
+    let none = books.lease(None, wish(c, 1, ranges.clone()), NOW).await;
     assert!(matches!(none, Err(StoreError::Conflict(_))), "{none:?}");
     let other = vec![range("s", "203.0.113.9", "203.0.113.9", "vmbr5")];
-    let moved = books.lease(wish(b, 3, other), NOW).await;
+    let moved = books.lease(None, wish(b, 3, other), NOW).await;
     assert!(matches!(moved, Err(StoreError::Conflict(_))), "the first address binds the others: {moved:?}");
 }
 
@@ -139,9 +139,9 @@ pub async fn excluded_addresses_are_never_leased(books: Books) {
     let a = one(&books, "a").await;
     let mut ranges = small();
     ranges[0].excluded = vec![ip("192.0.2.10"), ip("192.0.2.12")];
-    assert_eq!(held(&books.lease(wish(a, 2, ranges.clone()), NOW).await.unwrap()), ["192.0.2.11", "192.0.2.13"]);
+    assert_eq!(held(&books.lease(None, wish(a, 2, ranges.clone()), NOW).await.unwrap()), ["192.0.2.11", "192.0.2.13"]);
     let overlapping = vec![ranges[0].clone(), ranges[0].clone()];
-    let none = books.lease(wish(a, 4, overlapping), NOW).await;
+    let none = books.lease(None, wish(a, 4, overlapping), NOW).await;
     assert!(matches!(none, Err(StoreError::Conflict(_))), "ranges that overlap count once: {none:?}");
 }
 
@@ -149,8 +149,8 @@ pub async fn the_same_address_in_two_domains_is_two_addresses(books: Books) {
     let (a, b) = (one(&books, "a").await, one(&books, "b").await);
     let mut other = small();
     other[0].domain = "tenant".into();
-    let first = books.lease(wish(a, 1, small()), NOW).await.unwrap();
-    let second = books.lease(wish(b, 1, other), NOW).await.unwrap();
+    let first = books.lease(None, wish(a, 1, small()), NOW).await.unwrap();
+    let second = books.lease(None, wish(b, 1, other), NOW).await.unwrap();
     assert_eq!(first[0].address, second[0].address);
 }
 
@@ -160,29 +160,29 @@ pub async fn both_families_come_ipv4_first(books: Books) {
         LeaseSet { family: 6, count: 1, ranges: vec![range("six", "2001:db8::5", "2001:db8::9", "vmbr0")] },
         LeaseSet { family: 4, count: 2, ranges: small() },
     ];
-    let got = books.lease(LeaseWish { service: a, sets }, NOW).await.unwrap();
+    let got = books.lease(None, LeaseWish { service: a, sets }, NOW).await.unwrap();
     assert_eq!(held(&got), ["192.0.2.10", "192.0.2.11", "2001:db8::5"]);
     assert_eq!(got.iter().map(|l| l.index).collect::<Vec<_>>(), [0, 1, 0], "each family has a primary");
     let twice = LeaseSet { family: 4, count: 3, ranges: small() };
-    let result = books.lease(LeaseWish { service: a, sets: vec![twice.clone(), twice] }, NOW).await;
+    let result = books.lease(None, LeaseWish { service: a, sets: vec![twice.clone(), twice] }, NOW).await;
     assert!(matches!(result, Err(StoreError::Conflict(_))), "{result:?}");
 }
 
 pub async fn a_huge_ipv6_range_gives_its_first_address(books: Books) {
     let (a, b) = (one(&books, "a").await, one(&books, "b").await);
     let huge = || vec![range("six", "2001:db8::", "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff", "vmbr0")];
-    assert_eq!(held(&books.lease(wish(a, 1, huge()), NOW).await.unwrap()), ["2001:db8::"]);
-    assert_eq!(held(&books.lease(wish(b, 1, huge()), NOW).await.unwrap()), ["2001:db8::1"]);
+    assert_eq!(held(&books.lease(None, wish(a, 1, huge()), NOW).await.unwrap()), ["2001:db8::"]);
+    assert_eq!(held(&books.lease(None, wish(b, 1, huge()), NOW).await.unwrap()), ["2001:db8::1"]);
 }
 
 pub async fn the_last_address_of_all_can_be_leased(books: Books) {
     let a = one(&books, "a").await;
     let last = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff";
-    assert_eq!(held(&books.lease(wish(a, 1, vec![range("six", last, last, "b")]), NOW).await.unwrap()), [last]);
-    let result = books.lease(wish(a, 2, vec![range("six", last, last, "b")]), NOW).await;
+    assert_eq!(held(&books.lease(None, wish(a, 1, vec![range("six", last, last, "b")]), NOW).await.unwrap()), [last]);
+    let result = books.lease(None, wish(a, 2, vec![range("six", last, last, "b")]), NOW).await;
     assert!(matches!(result, Err(StoreError::Conflict(_))), "{result:?}");
     let four = "255.255.255.255";
-    assert_eq!(books.lease(wish(a, 1, vec![range("p", four, four, "b")]), NOW).await.unwrap().len(), 2);
+    assert_eq!(books.lease(None, wish(a, 1, vec![range("p", four, four, "b")]), NOW).await.unwrap().len(), 2);
 }
 
 pub async fn many_at_once_get_no_address_twice(books: Books) {
@@ -195,7 +195,7 @@ pub async fn many_at_once_get_no_address_twice(books: Books) {
         .into_iter()
         .map(|service| {
             let books = books.clone();
-            tokio::spawn(async move { books.lease(wish(service, 1, pool()), NOW).await })
+            tokio::spawn(async move { books.lease(None, wish(service, 1, pool()), NOW).await })
         })
         .collect();
     let mut got = BTreeSet::new();
@@ -213,36 +213,40 @@ pub async fn many_at_once_get_no_address_twice(books: Books) {
 
 pub async fn release_needs_a_proof_of_absence(books: Books) {
     let (service, _) = create(&books, "a", NOW).await;
-    books.lease(wish(service.id, 2, small()), NOW).await.unwrap();
-    books.reserve_vmid("pve", service.id, 100, &[], NOW).await.unwrap();
-    let result = books.release_leases(service.id, BTreeMap::new(), NOW).await;
+    books.lease(None, wish(service.id, 2, small()), NOW).await.unwrap();
+    books.reserve_vmid(None, "pve", service.id, 100, &[], NOW).await.unwrap();
+    let result = books.release_leases(None, service.id, BTreeMap::new(), NOW).await;
     assert!(matches!(result, Err(StoreError::Conflict(_))), "{result:?}");
-    books.burn_vmid("pve", service.id, 100, NOW).await.unwrap();
-    let result = books.release_leases(service.id, BTreeMap::new(), NOW).await;
+    books.burn_vmid(None, "pve", service.id, 100, NOW).await.unwrap();
+    let result = books.release_leases(None, service.id, BTreeMap::new(), NOW).await;
     assert!(matches!(result, Err(StoreError::Conflict(_))), "a burnt number was reserved once too: {result:?}");
     assert_eq!(books.leases_of(service.id).await.unwrap().len(), 2);
     prove_absence(&books, &service, NOW).await;
-    assert_eq!(books.release_leases(service.id, BTreeMap::new(), NOW).await.unwrap().len(), 2);
+    assert_eq!(books.release_leases(None, service.id, BTreeMap::new(), NOW).await.unwrap().len(), 2);
     assert!(books.leases_of(service.id).await.unwrap().is_empty());
 
     let never = one(&books, "b").await;
-    books.lease(wish(never, 1, small()), NOW).await.unwrap();
-    assert_eq!(books.release_leases(never, BTreeMap::new(), NOW).await.unwrap().len(), 1, "it never had a number");
-    assert!(books.release_leases(never, BTreeMap::new(), NOW).await.unwrap().is_empty());
+    books.lease(None, wish(never, 1, small()), NOW).await.unwrap();
+    assert_eq!(
+        books.release_leases(None, never, BTreeMap::new(), NOW).await.unwrap().len(),
+        1,
+        "it never had a number"
+    );
+    assert!(books.release_leases(None, never, BTreeMap::new(), NOW).await.unwrap().is_empty());
 }
 
 pub async fn a_released_address_rests_in_quarantine(books: Books) {
     let (a, b) = (one(&books, "a").await, one(&books, "b").await);
     let tiny = || vec![range("p", "192.0.2.10", "192.0.2.11", "vmbr0")];
-    books.lease(wish(a, 1, tiny()), NOW).await.unwrap();
+    books.lease(None, wish(a, 1, tiny()), NOW).await.unwrap();
     books.set_ptr(a, ip("192.0.2.10"), Some("a.example.".into())).await.unwrap();
-    let rested = books.release_leases(a, BTreeMap::from([("p".into(), 1_000)]), NOW).await.unwrap();
+    let rested = books.release_leases(None, a, BTreeMap::from([("p".into(), 1_000)]), NOW).await.unwrap();
     assert_eq!((rested[0].service_id, rested[0].free_after_ms), (None, NOW + 1_000));
     assert_eq!(books.leases_in("p").await.unwrap(), rested, "it is still in the books");
-    assert_eq!(held(&books.lease(wish(b, 1, tiny()), NOW + 999).await.unwrap()), ["192.0.2.11"]);
-    let two = books.lease(wish(b, 2, tiny()), NOW + 999).await;
+    assert_eq!(held(&books.lease(None, wish(b, 1, tiny()), NOW + 999).await.unwrap()), ["192.0.2.11"]);
+    let two = books.lease(None, wish(b, 2, tiny()), NOW + 999).await;
     assert!(matches!(two, Err(StoreError::Conflict(_))), "{two:?}");
-    let got = books.lease(wish(b, 2, tiny()), NOW + 1_000).await.unwrap();
+    let got = books.lease(None, wish(b, 2, tiny()), NOW + 1_000).await.unwrap();
     assert_eq!(held(&got), ["192.0.2.11", "192.0.2.10"], "by index: the first one held stays the primary");
     assert_eq!((got[1].ptr.as_ref(), got[1].service_id, got[1].free_after_ms), (None, Some(b), 0));
 }
@@ -254,13 +258,13 @@ const HOUR: i64 = 60 * MINUTE;
 /// One address that rests for an hour from NOW on, and a service that wants it.
 async fn resting(books: &Books) -> ServiceId {
     let (a, b) = (one(books, "a").await, one(books, "b").await);
-    books.lease(wish(a, 1, vec![range("p", "192.0.2.10", "192.0.2.10", "vmbr0")]), NOW).await.unwrap();
-    books.release_leases(a, BTreeMap::from([("p".into(), HOUR)]), NOW).await.unwrap();
+    books.lease(None, wish(a, 1, vec![range("p", "192.0.2.10", "192.0.2.10", "vmbr0")]), NOW).await.unwrap();
+    books.release_leases(None, a, BTreeMap::from([("p".into(), HOUR)]), NOW).await.unwrap();
     b
 }
 
 async fn can_lease(books: &Books, service: ServiceId, now: i64) -> bool {
-    match books.lease(wish(service, 1, vec![range("p", "192.0.2.10", "192.0.2.10", "vmbr0")]), now).await {
+    match books.lease(None, wish(service, 1, vec![range("p", "192.0.2.10", "192.0.2.10", "vmbr0")]), now).await {
         Ok(_) => true,
         Err(StoreError::Conflict(_)) => false,
         Err(other) => panic!("{other}"),
@@ -329,9 +333,9 @@ pub async fn time_that_nobody_measured_is_not_rested(books: Books) {
 pub async fn a_release_by_a_late_clock_rests_its_full_time(books: Books) {
     let service = one(&books, "a").await;
     books.count_rest(0, 0, NOW).await.unwrap();
-    books.lease(wish(service, 1, small()), NOW).await.unwrap();
+    books.lease(None, wish(service, 1, small()), NOW).await.unwrap();
     let late = NOW - 10 * DAY;
-    let rested = books.release_leases(service, BTreeMap::from([("p".into(), DAY)]), late).await.unwrap();
+    let rested = books.release_leases(None, service, BTreeMap::from([("p".into(), DAY)]), late).await.unwrap();
     assert_eq!(rested[0].free_after_ms, NOW + DAY);
 }
 
@@ -364,11 +368,11 @@ pub async fn an_address_that_is_free_does_not_rest_again(books: Books) {
 
 pub async fn a_ptr_belongs_to_the_lease(books: Books) {
     let (a, b) = (one(&books, "a").await, one(&books, "b").await);
-    books.lease(wish(a, 2, small()), NOW).await.unwrap();
+    books.lease(None, wish(a, 2, small()), NOW).await.unwrap();
     let address = ip("192.0.2.11");
     books.set_ptr(a, address, Some("mail.example.".into())).await.unwrap();
     assert_eq!(books.leases_of(a).await.unwrap()[1].ptr.as_deref(), Some("mail.example."));
-    assert_eq!(books.lease(wish(a, 3, small()), NOW).await.unwrap()[1].ptr.as_deref(), Some("mail.example."));
+    assert_eq!(books.lease(None, wish(a, 3, small()), NOW).await.unwrap()[1].ptr.as_deref(), Some("mail.example."));
     let other = books.set_ptr(b, address, Some("stolen.example.".into())).await;
     assert!(matches!(other, Err(StoreError::NotFound(_))), "{other:?}");
     books.set_ptr(a, address, None).await.unwrap();
@@ -377,26 +381,26 @@ pub async fn a_ptr_belongs_to_the_lease(books: Books) {
 
 pub async fn a_vm_number_is_reserved_once_and_kept(books: Books) {
     let (a, b) = (one(&books, "a").await, one(&books, "b").await);
-    assert_eq!(books.reserve_vmid("pve", a, 100, &[100, 101], NOW).await.unwrap(), 102);
-    assert_eq!(books.reserve_vmid("pve", a, 500, &[102], NOW).await.unwrap(), 102, "its own, whatever is asked");
+    assert_eq!(books.reserve_vmid(None, "pve", a, 100, &[100, 101], NOW).await.unwrap(), 102);
+    assert_eq!(books.reserve_vmid(None, "pve", a, 500, &[102], NOW).await.unwrap(), 102, "its own, whatever is asked");
     assert_eq!(books.service(a).await.unwrap().unwrap().vmid, Some(102));
-    assert_eq!(books.reserve_vmid("pve", b, 100, &[], NOW).await.unwrap(), 100);
+    assert_eq!(books.reserve_vmid(None, "pve", b, 100, &[], NOW).await.unwrap(), 100);
     assert_eq!(books.vmids("pve").await.unwrap(), [(100, b, true), (102, a, true)]);
     assert!(books.vmids("other").await.unwrap().is_empty());
-    let nobody = books.reserve_vmid("pve", Uuid::new_v4(), 100, &[], NOW).await;
+    let nobody = books.reserve_vmid(None, "pve", Uuid::new_v4(), 100, &[], NOW).await;
     assert!(matches!(nobody, Err(StoreError::NotFound(_))), "{nobody:?}");
 }
 
 pub async fn a_burnt_vm_number_is_never_used_again(books: Books) {
     let (a, b) = (one(&books, "a").await, one(&books, "b").await);
-    books.reserve_vmid("pve", a, 100, &[], NOW).await.unwrap();
-    let foreign = books.burn_vmid("pve", b, 100, NOW).await;
+    books.reserve_vmid(None, "pve", a, 100, &[], NOW).await.unwrap();
+    let foreign = books.burn_vmid(None, "pve", b, 100, NOW).await;
     assert!(matches!(foreign, Err(StoreError::NotFound(_))), "{foreign:?}");
-    books.burn_vmid("pve", a, 100, NOW).await.unwrap();
-    books.burn_vmid("pve", a, 100, NOW).await.unwrap();
+    books.burn_vmid(None, "pve", a, 100, NOW).await.unwrap();
+    books.burn_vmid(None, "pve", a, 100, NOW).await.unwrap();
     assert_eq!(books.service(a).await.unwrap().unwrap().vmid, None);
-    assert_eq!(books.reserve_vmid("pve", a, 100, &[], NOW).await.unwrap(), 101);
-    assert_eq!(books.reserve_vmid("pve", b, 100, &[], NOW).await.unwrap(), 102);
+    assert_eq!(books.reserve_vmid(None, "pve", a, 100, &[], NOW).await.unwrap(), 101);
+    assert_eq!(books.reserve_vmid(None, "pve", b, 100, &[], NOW).await.unwrap(), 102);
     assert_eq!(books.vmids("pve").await.unwrap(), [(100, a, false), (101, a, true), (102, b, true)]);
 }
 
@@ -409,7 +413,7 @@ pub async fn many_at_once_get_no_vm_number_twice(books: Books) {
         .into_iter()
         .map(|service| {
             let books = books.clone();
-            tokio::spawn(async move { books.reserve_vmid("pve", service, 100, &[105], NOW).await.unwrap() })
+            tokio::spawn(async move { books.reserve_vmid(None, "pve", service, 100, &[105], NOW).await.unwrap() })
         })
         .collect();
     let mut got = BTreeSet::new();
@@ -421,14 +425,52 @@ pub async fn many_at_once_get_no_vm_number_twice(books: Books) {
 
 pub async fn a_service_has_one_live_number(books: Books) {
     let a = one(&books, "a").await;
-    books.reserve_vmid("pve", a, 100, &[], NOW).await.unwrap();
-    let second = books.reserve_vmid("other", a, 100, &[], NOW).await;
+    books.reserve_vmid(None, "pve", a, 100, &[], NOW).await.unwrap();
+    let second = books.reserve_vmid(None, "other", a, 100, &[], NOW).await;
     assert!(matches!(second, Err(StoreError::Conflict(_))), "{second:?}");
     // A worker's commit does not undo it.
     let run = claim(&books, NOW).await;
     let patch = ServicePatch { plan: Some("large".into()), ..ServicePatch::default() };
     books.commit(Commit { service: patch, ..Commit::new(run.claim, NOW, Then::Keep) }).await.unwrap();
     assert_eq!(books.service(a).await.unwrap().unwrap().vmid, Some(100));
+}
+
+pub async fn what_is_asked_for_under_a_lost_claim_is_refused(books: Books) {
+    let (service, _) = create(&books, "1", NOW).await;
+    let zombie = super::fixture::claim(&books, NOW).await.claim;
+    let held = super::fixture::claim(&books, NOW + super::fixture::TTL).await.claim;
+    let wish = || wish(service.id, 1, small());
+    let room = || Room {
+        service: service.id,
+        server: "pve".into(),
+        node: "n".into(),
+        memory_mib: 1,
+        storage: "s".into(),
+        disk_mib: 1,
+    };
+    let queues = || BTreeMap::from([("z".to_owned(), "q".to_owned())]);
+    let late = Some(&zombie);
+    let lost = |what: &str, refused: Result<(), StoreError>| {
+        assert!(matches!(refused, Err(StoreError::ClaimLost)), "{what}: {refused:?}");
+    };
+    lost("lease", books.lease(late, wish(), NOW).await.map(|_| ()));
+    lost("reserve_vmid", books.reserve_vmid(late, "pve", service.id, 100, &[], NOW).await.map(|_| ()));
+    lost("reserve_room", books.reserve_room(late, room(), 9, 9).await.map(|_| ()));
+    lost("want_records", books.want_records(late, service.id, Vec::new(), queues(), NOW).await);
+    assert!(books.leases_of(service.id).await.unwrap().is_empty() && books.rooms("pve").await.unwrap().is_empty());
+
+    let good = Some(&held);
+    books.lease(good, wish(), NOW).await.unwrap();
+    let vmid = books.reserve_vmid(good, "pve", service.id, 100, &[], NOW).await.unwrap();
+    assert!(books.reserve_room(good, room(), 9, 9).await.unwrap());
+    books.want_records(good, service.id, Vec::new(), queues(), NOW).await.unwrap();
+    lost("burn_vmid", books.burn_vmid(late, "pve", service.id, vmid, NOW).await);
+    lost("release_room", books.release_room(late, service.id).await);
+    lost("release_leases", books.release_leases(late, service.id, BTreeMap::new(), NOW).await.map(|_| ()));
+    assert_eq!(books.leases_of(service.id).await.unwrap().len(), 1);
+    // An operation that is over has no claim that counts.
+    super::fixture::commit(&books, held, super::fixture::succeed(), NOW).await;
+    lost("lease after the end", books.lease(good, wish(), NOW).await.map(|_| ()));
 }
 
 pub async fn room_is_never_promised_twice(books: Books) {
@@ -441,14 +483,17 @@ pub async fn room_is_never_promised_twice(books: Books) {
         disk_mib,
     };
     let first = room(600, 10, "n1");
-    assert!(books.reserve_room(first.clone(), 1_000, 100).await.unwrap());
-    assert!(books.reserve_room(first.clone(), 1_000, 100).await.unwrap(), "its own promise does not count against it");
-    assert!(!books.reserve_room(room(600, 10, "n1"), 1_000, 100).await.unwrap());
+    assert!(books.reserve_room(None, first.clone(), 1_000, 100).await.unwrap());
+    assert!(
+        books.reserve_room(None, first.clone(), 1_000, 100).await.unwrap(),
+        "its own promise does not count against it"
+    );
+    assert!(!books.reserve_room(None, room(600, 10, "n1"), 1_000, 100).await.unwrap());
     let other_node = room(600, 90, "n2");
-    assert!(books.reserve_room(other_node.clone(), 1_000, 100).await.unwrap(), "memory counts by node");
-    assert!(!books.reserve_room(room(1, 1, "n3"), 1_000, 100).await.unwrap(), "disk counts by storage");
+    assert!(books.reserve_room(None, other_node.clone(), 1_000, 100).await.unwrap(), "memory counts by node");
+    assert!(!books.reserve_room(None, room(1, 1, "n3"), 1_000, 100).await.unwrap(), "disk counts by storage");
     assert_eq!(books.rooms("pve").await.unwrap(), [first.clone(), other_node]);
-    books.release_room(first.service).await.unwrap();
-    assert!(books.reserve_room(room(1_000, 10, "n1"), 1_000, 100).await.unwrap());
+    books.release_room(None, first.service).await.unwrap();
+    assert!(books.reserve_room(None, room(1_000, 10, "n1"), 1_000, 100).await.unwrap());
     assert!(books.rooms("other").await.unwrap().is_empty());
 }

@@ -62,7 +62,7 @@ pub async fn what_waits_is_counted(books: Books) {
         service_id: service.id,
     };
     let queues = std::collections::BTreeMap::from([("z".to_owned(), "q".to_owned())]);
-    books.want_records(service.id, vec![(key("a."), None), (key("b."), None)], queues, NOW).await.unwrap();
+    books.want_records(None, service.id, vec![(key("a."), None), (key("b."), None)], queues, NOW).await.unwrap();
     let dns = books.claim_dns(Uuid::new_v4(), LATER, 1, NOW).await.unwrap().remove(0);
     books.due_records(&dns, 10, NOW).await.unwrap();
     let failed = crate::RecordOutcome::Failed { reason: "no".into(), due_ms: NOW + 1 };

@@ -27,7 +27,7 @@ fn queues() -> BTreeMap<String, String> {
 
 async fn want(books: &Books, service: ServiceId, keys: &[&RecordKey], now: i64) {
     let wanted = keys.iter().map(|k| ((*k).clone(), Some(300))).collect();
-    books.want_records(service, wanted, queues(), now).await.unwrap();
+    books.want_records(None, service, wanted, queues(), now).await.unwrap();
 }
 
 async fn take(books: &Books, now: i64) -> DnsClaim {
@@ -315,9 +315,9 @@ pub async fn due_records_come_zone_by_zone(books: Books) {
 
 pub async fn wishes_of_others_are_refused(books: Books) {
     let (one, two) = (Uuid::now_v7(), Uuid::now_v7());
-    let foreign = books.want_records(one, vec![(key(two, "z1", "a"), None)], queues(), NOW).await;
+    let foreign = books.want_records(None, one, vec![(key(two, "z1", "a"), None)], queues(), NOW).await;
     assert!(matches!(foreign, Err(StoreError::Conflict(_))), "{foreign:?}");
-    let unknown = books.want_records(one, vec![(key(one, "z9", "a"), None)], queues(), NOW).await;
+    let unknown = books.want_records(None, one, vec![(key(one, "z9", "a"), None)], queues(), NOW).await;
     assert!(matches!(unknown, Err(StoreError::Conflict(_))), "{unknown:?}");
     // Two services may want the same record; each has a row of its own.
     let (a, b) = (key(one, "z1", "a"), key(two, "z1", "a"));

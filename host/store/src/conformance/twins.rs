@@ -216,18 +216,18 @@ async fn step(script: &mut Script, books: &[Books; 2]) -> [String; 2] {
                 None => String::new(),
             },
             14 => match lease.clone() {
-                Some(wish) => show(books.lease(wish, now).await),
+                Some(wish) => show(books.lease(None, wish, now).await),
                 None => String::new(),
             },
             15 => show((
-                books.release_leases(service, BTreeMap::from([("p".into(), 30), ("q".into(), 0)]), now).await,
-                books.reserve_vmid("pve", service, first, &taken, now).await,
+                books.release_leases(None, service, BTreeMap::from([("p".into(), 30), ("q".into(), 0)]), now).await,
+                books.reserve_vmid(None, "pve", service, first, &taken, now).await,
             )),
-            16 => show(books.burn_vmid("pve", service, first, now).await),
+            16 => show(books.burn_vmid(None, "pve", service, first, now).await),
             17 => {
                 let wanted = keys.iter().map(|k| (k.clone(), Some(60))).collect();
                 let queues = BTreeMap::from([("z0".into(), "q".into()), ("z1".into(), "r".into())]);
-                show(books.want_records(service, wanted, queues, now).await)
+                show(books.want_records(None, service, wanted, queues, now).await)
             }
             18 => {
                 let claims = books.claim_dns(owner, ttl, n, now).await.unwrap();

@@ -10,14 +10,15 @@ use wharf_model::{Millis, lease::Lease, service::ServiceId};
 
 use super::{MemoryStore, State};
 use crate::{
-    Addresses, LeaseWish, RestClock, Rested, Result, Room, StoreError,
+    Addresses, Claim, LeaseWish, RestClock, Rested, Result, Room, StoreError,
     rules::{self, leases},
 };
 
 #[async_trait]
 impl Addresses for MemoryStore {
-    async fn lease(&self, wish: LeaseWish, now: Millis) -> Result<Vec<Lease>> {
+    async fn lease(&self, claim: Option<&Claim>, wish: LeaseWish, now: Millis) -> Result<Vec<Lease>> {
         self.write("lease", |state| {
+            state.fence(claim)?;
             leases::check_wish(&wish)?;
             if !state.services.contains_key(&wish.service) {
                 return Err(rules::no_service(wish.service));
@@ -64,11 +65,13 @@ impl Addresses for MemoryStore {
 
     async fn release_leases(
         &self,
+        claim: Option<&Claim>,
         service: ServiceId,
         quarantine_ms: BTreeMap<String, i64>,
         now: Millis,
     ) -> Result<Vec<Lease>> {
         self.write("release_leases", |state| {
+            state.fence(claim)?;
             let row = state.services.get(&service).ok_or_else(|| rules::no_service(service))?;
             leases::may_release(row, state.vmids.values().any(|(owner, _)| *owner == service))?;
             let mut released = state.leases_of(service);
@@ -132,6 +135,7 @@ impl Addresses for MemoryStore {
 
     async fn reserve_vmid(
         &self,
+        claim: Option<&Claim>,
         server: &str,
         service: ServiceId,
         first: u32,
@@ -139,6 +143,7 @@ impl Addresses for MemoryStore {
         _now: Millis,
     ) -> Result<u32> {
         self.write("reserve_vmid", |state| {
+            state.fence(claim)?;
             if !state.services.contains_key(&service) {
                 return Err(rules::no_service(service));
             }
@@ -164,8 +169,16 @@ impl Addresses for MemoryStore {
         })
     }
 
-    async fn burn_vmid(&self, server: &str, service: ServiceId, vmid: u32, _now: Millis) -> Result<()> {
+    async fn burn_vmid(
+        &self,
+        claim: Option<&Claim>,
+        server: &str,
+        service: ServiceId,
+        vmid: u32,
+        _now: Millis,
+    ) -> Result<()> {
         self.write("burn_vmid", |state| {
+            state.fence(claim)?;
             match state.vmids.get_mut(&(server.to_owned(), vmid)) {
                 Some((owner, live)) if *owner == service => *live = false,
                 _ => return Err(StoreError::NotFound(format!("the number {vmid} of service {service} on {server}"))),
@@ -183,8 +196,15 @@ impl Addresses for MemoryStore {
         Ok(rows.map(|((_, vmid), (service, live))| (*vmid, *service, *live)).collect())
     }
 
-    async fn reserve_room(&self, room: Room, memory_limit_mib: u32, disk_limit_mib: u32) -> Result<bool> {
+    async fn reserve_room(
+        &self,
+        claim: Option<&Claim>,
+        room: Room,
+        memory_limit_mib: u32,
+        disk_limit_mib: u32,
+    ) -> Result<bool> {
         self.write("reserve_room", |state| {
+            state.fence(claim)?;
             let others: Vec<Room> = state.rooms.values().cloned().collect();
             let fits = rules::room_fits(&room, &others, memory_limit_mib, disk_limit_mib);
             if fits {
@@ -194,8 +214,9 @@ impl Addresses for MemoryStore {
         })
     }
 
-    async fn release_room(&self, service: ServiceId) -> Result<()> {
+    async fn release_room(&self, claim: Option<&Claim>, service: ServiceId) -> Result<()> {
         self.write("release_room", |state| {
+            state.fence(claim)?;
             state.rooms.remove(&service);
             Ok(())
         })

@@ -193,6 +193,14 @@ impl State {
         self.effects.get(&operation).and_then(|e| e.last())
     }
 
+    /// Refuses what is asked for under a claim that is not the one that counts.
+    pub(super) fn fence(&mut self, claim: Option<&Claim>) -> Result<()> {
+        match claim {
+            Some(claim) => self.held(claim).map(|_| ()),
+            None => Ok(()),
+        }
+    }
+
     /// The live row, if the claim is still the one that counts.
     fn held(&mut self, claim: &Claim) -> Result<&mut Live> {
         let unfenced = self.mutant == Mutant::NoFence;

@@ -11,18 +11,20 @@ use wharf_model::{
 };
 
 use super::{Hold, MemoryStore, State, Wish};
-use crate::{DnsClaim, RecordOutcome, Records, Result, StoreError, rules::records};
+use crate::{Claim, DnsClaim, RecordOutcome, Records, Result, StoreError, rules::records};
 
 #[async_trait]
 impl Records for MemoryStore {
     async fn want_records(
         &self,
+        claim: Option<&Claim>,
         service: ServiceId,
         wanted: Vec<(RecordKey, Option<u32>)>,
         queues: BTreeMap<String, String>,
         now: Millis,
     ) -> Result<()> {
         self.write("want_records", |state| {
+            state.fence(claim)?;
             records::check_wanted(service, &wanted, &queues)?;
             let keys: BTreeSet<RecordKey> = wanted.iter().map(|(key, _)| key.clone()).collect();
             let left = state.records.keys().filter(|key| key.service_id == service && !keys.contains(key));

@@ -39,9 +39,10 @@ pub struct Elsewhere {
 }
 
 /// The clock of a paused runtime does not move while a blocking task is alive.
-struct StandsStill(#[allow(dead_code, reason = "its end is what counts")] std::sync::mpsc::Sender<()>);
+pub struct StandsStill(#[allow(dead_code, reason = "its end is what counts")] std::sync::mpsc::Sender<()>);
 
-fn stand_still() -> StandsStill {
+/// Until what this returns is dropped.
+pub fn stand_still() -> StandsStill {
     let (alive, ended) = std::sync::mpsc::channel::<()>();
     tokio::task::spawn_blocking(move || ended.recv());
     StandsStill(alive)
@@ -227,8 +228,8 @@ impl Queue for Elsewhere {
 
 #[async_trait]
 impl Addresses for Elsewhere {
-    async fn lease(&self, wish: LeaseWish, now: Millis) -> Result<Vec<Lease>> {
-        self.call("lease", self.books.lease(wish, now)).await
+    async fn lease(&self, claim: Option<&Claim>, wish: LeaseWish, now: Millis) -> Result<Vec<Lease>> {
+        self.call("lease", self.books.lease(claim, wish, now)).await
     }
     async fn leases_of(&self, service: ServiceId) -> Result<Vec<Lease>> {
         self.call("leases_of", self.books.leases_of(service)).await
@@ -238,11 +239,12 @@ impl Addresses for Elsewhere {
     }
     async fn release_leases(
         &self,
+        claim: Option<&Claim>,
         service: ServiceId,
         quarantine_ms: BTreeMap<String, i64>,
         now: Millis,
     ) -> Result<Vec<Lease>> {
-        self.call("release_leases", self.books.release_leases(service, quarantine_ms, now)).await
+        self.call("release_leases", self.books.release_leases(claim, service, quarantine_ms, now)).await
     }
     async fn rest_clock(&self) -> Result<Option<RestClock>> {
         self.call("rest_clock", self.books.rest_clock()).await
@@ -255,25 +257,39 @@ impl Addresses for Elsewhere {
     }
     async fn reserve_vmid(
         &self,
+        claim: Option<&Claim>,
         server: &str,
         service: ServiceId,
         first: u32,
         taken: &[u32],
         now: Millis,
     ) -> Result<u32> {
-        self.call("reserve_vmid", self.books.reserve_vmid(server, service, first, taken, now)).await
+        self.call("reserve_vmid", self.books.reserve_vmid(claim, server, service, first, taken, now)).await
     }
-    async fn burn_vmid(&self, server: &str, service: ServiceId, vmid: u32, now: Millis) -> Result<()> {
-        self.call("burn_vmid", self.books.burn_vmid(server, service, vmid, now)).await
+    async fn burn_vmid(
+        &self,
+        claim: Option<&Claim>,
+        server: &str,
+        service: ServiceId,
+        vmid: u32,
+        now: Millis,
+    ) -> Result<()> {
+        self.call("burn_vmid", self.books.burn_vmid(claim, server, service, vmid, now)).await
     }
     async fn vmids(&self, server: &str) -> Result<Vec<(u32, ServiceId, bool)>> {
         self.call("vmids", self.books.vmids(server)).await
     }
-    async fn reserve_room(&self, room: Room, memory_limit_mib: u32, disk_limit_mib: u32) -> Result<bool> {
-        self.call("reserve_room", self.books.reserve_room(room, memory_limit_mib, disk_limit_mib)).await
+    async fn reserve_room(
+        &self,
+        claim: Option<&Claim>,
+        room: Room,
+        memory_limit_mib: u32,
+        disk_limit_mib: u32,
+    ) -> Result<bool> {
+        self.call("reserve_room", self.books.reserve_room(claim, room, memory_limit_mib, disk_limit_mib)).await
     }
-    async fn release_room(&self, service: ServiceId) -> Result<()> {
-        self.call("release_room", self.books.release_room(service)).await
+    async fn release_room(&self, claim: Option<&Claim>, service: ServiceId) -> Result<()> {
+        self.call("release_room", self.books.release_room(claim, service)).await
     }
     async fn rooms(&self, server: &str) -> Result<Vec<Room>> {
         self.call("rooms", self.books.rooms(server)).await
@@ -284,12 +300,13 @@ impl Addresses for Elsewhere {
 impl Records for Elsewhere {
     async fn want_records(
         &self,
+        claim: Option<&Claim>,
         service: ServiceId,
         wanted: Vec<(RecordKey, Option<u32>)>,
         queues: BTreeMap<String, String>,
         now: Millis,
     ) -> Result<()> {
-        self.call("want_records", self.books.want_records(service, wanted, queues, now)).await
+        self.call("want_records", self.books.want_records(claim, service, wanted, queues, now)).await
     }
     async fn records_of(&self, service: ServiceId) -> Result<Vec<Record>> {
         self.call("records_of", self.books.records_of(service)).await
