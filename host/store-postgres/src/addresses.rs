@@ -68,10 +68,15 @@ impl Addresses for PostgresStore {
 
     async fn leases_in(&self, pool: &str) -> Result<Vec<Lease>> {
         let mut reader = self.reader().await?;
-        let rows = query_as!(LeaseRow, "SELECT * FROM lease WHERE pool = $1 ORDER BY family, address, domain", pool)
-            .fetch_all(&mut *reader)
-            .await
-            .map_err(DbError::from)?;
+        let rows = query_as!(
+            LeaseRow,
+            "SELECT domain, family, address, pool, service_id, place, network, ptr, leased_ms, free_after_ms
+            FROM lease WHERE pool = $1 ORDER BY family, address, domain",
+            pool
+        )
+        .fetch_all(&mut *reader)
+        .await
+        .map_err(DbError::from)?;
         Ok(rows.into_iter().map(LeaseRow::model).collect::<Result<_>>()?)
     }
 
@@ -412,7 +417,7 @@ async fn put_lease(c: &mut PgConnection, lease: &Lease) -> Db<()> {
 }
 
 async fn rooms(c: &mut PgConnection, server: &str) -> Db<Vec<Room>> {
-    let rows = query!("SELECT * FROM room WHERE server = $1 ORDER BY service_id", server).fetch_all(&mut *c).await?;
+    let rows = query!("SELECT service_id, server, node, memory_mib, storage, disk_mib FROM room WHERE server = $1 ORDER BY service_id", server).fetch_all(&mut *c).await?;
     rows.into_iter()
         .map(|r| {
             Ok(Room {

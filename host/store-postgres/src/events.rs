@@ -31,7 +31,7 @@ impl Events for PostgresStore {
             Some(panel) => {
                 query_as!(
                     EventRow,
-                    "SELECT * FROM event WHERE panel = $1 AND seq > $2 ORDER BY seq LIMIT $3",
+                    "SELECT seq, id, at_ms, kind, service_id, panel, subject, generation, data FROM event WHERE panel = $1 AND seq > $2 ORDER BY seq LIMIT $3",
                     panel,
                     after,
                     most
@@ -40,7 +40,7 @@ impl Events for PostgresStore {
                 .await
             }
             None => {
-                query_as!(EventRow, "SELECT * FROM event WHERE seq > $1 ORDER BY seq LIMIT $2", after, most)
+                query_as!(EventRow, "SELECT seq, id, at_ms, kind, service_id, panel, subject, generation, data FROM event WHERE seq > $1 ORDER BY seq LIMIT $2", after, most)
                     .fetch_all(&mut *reader)
                     .await
             }
@@ -75,7 +75,7 @@ impl Events for PostgresStore {
                         .fetch_one(&mut *c)
                         .await?;
                         let event =
-                            query_as!(EventRow, "SELECT * FROM event WHERE seq = $1", row.seq).fetch_one(&mut *c).await?;
+                            query_as!(EventRow, "SELECT seq, id, at_ms, kind, service_id, panel, subject, generation, data FROM event WHERE seq = $1", row.seq).fetch_one(&mut *c).await?;
                         claimed.push(Delivery {
                             hook: row.hook,
                             event: event.model()?,
@@ -152,10 +152,14 @@ impl Events for PostgresStore {
         self.publish().await?;
         let most = crate::limit(limit);
         let mut reader = self.reader().await?;
-        let rows = query_as!(AuditRow, "SELECT * FROM audit ORDER BY seq DESC LIMIT $1", most)
-            .fetch_all(&mut *reader)
-            .await
-            .map_err(DbError::from)?;
+        let rows = query_as!(
+            AuditRow,
+            "SELECT seq, at_ms, actor, action, subject, body FROM audit ORDER BY seq DESC LIMIT $1",
+            most
+        )
+        .fetch_all(&mut *reader)
+        .await
+        .map_err(DbError::from)?;
         Ok(rows.into_iter().map(AuditRow::model).collect::<Result<_>>()?)
     }
 }

@@ -50,7 +50,7 @@ impl Hosts for PostgresStore {
     async fn hosts(&self) -> Result<Vec<HostView>> {
         let mut reader = self.reader().await?;
         let rows =
-            query!(r#"SELECT h.*, (SELECT COUNT(*) FROM queue q WHERE q.owner = h.id) AS "runs!: i64" FROM host h"#)
+            query!(r#"SELECT h.id, h.name, h.address, h.version, h.started_ms, h.seen_ms, (SELECT COUNT(*) FROM queue q WHERE q.owner = h.id) AS "runs!: i64" FROM host h"#)
                 .fetch_all(&mut *reader)
                 .await
                 .map_err(DbError::from)?;

@@ -113,10 +113,15 @@ impl Jobs for PostgresStore {
 
     async fn jobs(&self) -> Result<Vec<Job>> {
         let mut reader = self.reader().await?;
-        let rows = query_as!(JobRow, "SELECT * FROM job ORDER BY name")
-            .fetch_all(&mut *reader)
-            .await
-            .map_err(DbError::from)?;
+        let rows = query_as!(
+            JobRow,
+            "SELECT name, every_ms, stale_ms, due_ms, was_due_ms, owner, epoch, forced, declared_ms,
+            last_begun_ms, last_ended_ms, last_ok_ms, last_result, last_error, last_epoch, runs, took_over
+            FROM job ORDER BY name"
+        )
+        .fetch_all(&mut *reader)
+        .await
+        .map_err(DbError::from)?;
         Ok(rows.into_iter().map(JobRow::model).collect::<Result<_>>()?)
     }
 
@@ -145,7 +150,9 @@ impl Jobs for PostgresStore {
                     Some(name) => vec![lock(c, name).await?.ok_or_else(|| rules::jobs::no_job(name))?],
                     None => {
                         let rows =
-                            query_as!(JobRow, "SELECT * FROM job WHERE owner IS NOT NULL ORDER BY name FOR UPDATE")
+                            query_as!(JobRow, "SELECT name, every_ms, stale_ms, due_ms, was_due_ms, owner, epoch, forced, declared_ms,
+                                last_begun_ms, last_ended_ms, last_ok_ms, last_result, last_error, last_epoch, runs, took_over
+                                FROM job WHERE owner IS NOT NULL ORDER BY name FOR UPDATE")
                                 .fetch_all(&mut *c)
                                 .await?;
                         rows.into_iter().map(JobRow::model).collect::<Result<Vec<Job>>>()?
@@ -180,13 +187,29 @@ impl Jobs for PostgresStore {
 }
 
 async fn job(c: &mut PgConnection, name: &str) -> Db<Option<Job>> {
-    let row = query_as!(JobRow, "SELECT * FROM job WHERE name = $1", name).fetch_optional(&mut *c).await?;
+    let row = query_as!(
+        JobRow,
+        "SELECT name, every_ms, stale_ms, due_ms, was_due_ms, owner, epoch, forced, declared_ms,
+        last_begun_ms, last_ended_ms, last_ok_ms, last_result, last_error, last_epoch, runs, took_over
+        FROM job WHERE name = $1",
+        name
+    )
+    .fetch_optional(&mut *c)
+    .await?;
     Ok(row.map(JobRow::model).transpose()?)
 }
 
 /// As [`job`], and nobody else changes it until this transaction ends.
 async fn lock(c: &mut PgConnection, name: &str) -> Db<Option<Job>> {
-    let row = query_as!(JobRow, "SELECT * FROM job WHERE name = $1 FOR UPDATE", name).fetch_optional(&mut *c).await?;
+    let row = query_as!(
+        JobRow,
+        "SELECT name, every_ms, stale_ms, due_ms, was_due_ms, owner, epoch, forced, declared_ms,
+        last_begun_ms, last_ended_ms, last_ok_ms, last_result, last_error, last_epoch, runs, took_over
+        FROM job WHERE name = $1 FOR UPDATE",
+        name
+    )
+    .fetch_optional(&mut *c)
+    .await?;
     Ok(row.map(JobRow::model).transpose()?)
 }
 

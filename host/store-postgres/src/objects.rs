@@ -16,20 +16,29 @@ impl Objects for PostgresStore {
     async fn object(&self, kind: ObjectKind, name: &str) -> Result<Option<Object>> {
         let kind = kind.as_str();
         let mut reader = self.reader().await?;
-        let row = query_as!(ObjectRow, "SELECT * FROM object WHERE kind = $1 AND name = $2", kind, name)
-            .fetch_optional(&mut *reader)
-            .await
-            .map_err(DbError::from)?;
+        let row = query_as!(
+            ObjectRow,
+            "SELECT kind, name, revision, body, created_ms, updated_ms FROM object WHERE kind = $1 AND name = $2",
+            kind,
+            name
+        )
+        .fetch_optional(&mut *reader)
+        .await
+        .map_err(DbError::from)?;
         Ok(row.map(ObjectRow::model).transpose()?)
     }
 
     async fn objects(&self, kind: ObjectKind) -> Result<Vec<Object>> {
         let kind = kind.as_str();
         let mut reader = self.reader().await?;
-        let rows = query_as!(ObjectRow, "SELECT * FROM object WHERE kind = $1 ORDER BY name", kind)
-            .fetch_all(&mut *reader)
-            .await
-            .map_err(DbError::from)?;
+        let rows = query_as!(
+            ObjectRow,
+            "SELECT kind, name, revision, body, created_ms, updated_ms FROM object WHERE kind = $1 ORDER BY name",
+            kind
+        )
+        .fetch_all(&mut *reader)
+        .await
+        .map_err(DbError::from)?;
         Ok(rows.into_iter().map(ObjectRow::model).collect::<Result<_>>()?)
     }
 
@@ -47,7 +56,7 @@ impl Objects for PostgresStore {
                 Box::pin(async move {
                     let word = kind.as_str();
                     Lock::Object(word, &name).take(c).await?;
-                    let old = query_as!(ObjectRow, "SELECT * FROM object WHERE kind = $1 AND name = $2", word, name)
+                    let old = query_as!(ObjectRow, "SELECT kind, name, revision, body, created_ms, updated_ms FROM object WHERE kind = $1 AND name = $2", word, name)
                         .fetch_optional(&mut *c)
                         .await?;
                     let revision = old.as_ref().map_or(0, |o| o.revision);

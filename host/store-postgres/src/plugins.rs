@@ -65,10 +65,13 @@ impl Plugins for PostgresStore {
 
     async fn plugin_versions(&self) -> Result<Vec<PluginVersion>> {
         let mut reader = self.reader().await?;
-        let rows = query_as!(PluginVersionRow, "SELECT * FROM plugin_version")
-            .fetch_all(&mut *reader)
-            .await
-            .map_err(DbError::from)?;
+        let rows = query_as!(
+            PluginVersionRow,
+            "SELECT id, version, digest, manifest, size, installed_ms, installed_by FROM plugin_version"
+        )
+        .fetch_all(&mut *reader)
+        .await
+        .map_err(DbError::from)?;
         let mut versions = rows.into_iter().map(PluginVersionRow::model).collect::<Result<Vec<_>>>()?;
         // 0.10 comes after 0.9: text does not sort like versions.
         versions.sort_by(|a, b| (&a.id, &a.version).cmp(&(&b.id, &b.version)));
@@ -128,7 +131,7 @@ impl Plugins for PostgresStore {
 
     async fn rollouts(&self) -> Result<Vec<Rollout>> {
         let mut reader = self.reader().await?;
-        let rows = query_as!(RolloutRow, "SELECT * FROM rollout ORDER BY id")
+        let rows = query_as!(RolloutRow, "SELECT id, current, previous, enabled, revision FROM rollout ORDER BY id")
             .fetch_all(&mut *reader)
             .await
             .map_err(DbError::from)?;
@@ -137,7 +140,9 @@ impl Plugins for PostgresStore {
 }
 
 async fn rollout(c: &mut PgConnection, id: &str) -> Db<Option<Rollout>> {
-    let row = query_as!(RolloutRow, "SELECT * FROM rollout WHERE id = $1", id).fetch_optional(&mut *c).await?;
+    let row = query_as!(RolloutRow, "SELECT id, current, previous, enabled, revision FROM rollout WHERE id = $1", id)
+        .fetch_optional(&mut *c)
+        .await?;
     Ok(row.map(RolloutRow::model).transpose()?)
 }
 

@@ -53,7 +53,8 @@ impl Queue for PostgresStore {
                          WHERE operation_id IN (
                             SELECT operation_id FROM queue WHERE due_ms <= $3 AND wait_slot IS NULL
                             ORDER BY due_ms, operation_id LIMIT $4 FOR UPDATE SKIP LOCKED)
-                         RETURNING *",
+                         RETURNING operation_id, service_id, due_ms, was_due_ms, owner, epoch, rev, taken_over, preempted,
+                             nudged, wait_slot, ticket, topic",
                         owner,
                         until,
                         now,
@@ -323,7 +324,9 @@ async fn held(c: &mut PgConnection, claim: &Claim) -> Db<QueueRow> {
     let (id, owner) = (claim.operation.to_string(), claim.owner.to_string());
     query_as!(
         QueueRow,
-        "SELECT * FROM queue WHERE operation_id = $1 AND owner = $2 AND epoch = $3",
+        "SELECT operation_id, service_id, due_ms, was_due_ms, owner, epoch, rev, taken_over, preempted,
+            nudged, wait_slot, ticket, topic
+            FROM queue WHERE operation_id = $1 AND owner = $2 AND epoch = $3",
         id,
         owner,
         claim.epoch

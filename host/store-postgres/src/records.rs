@@ -38,11 +38,16 @@ impl Records for PostgresStore {
     async fn records_of(&self, service: ServiceId) -> Result<Vec<Record>> {
         let id = service.to_string();
         let mut reader = self.reader().await?;
-        let rows =
-            query_as!(RecordRow, "SELECT * FROM record WHERE service_id = $1 ORDER BY zone, name, rtype, value", id)
-                .fetch_all(&mut *reader)
-                .await
-                .map_err(DbError::from)?;
+        let rows = query_as!(
+            RecordRow,
+            "SELECT zone, name, rtype, value, service_id, queue, ttl, wanted, sent, open, sought, attempt, due_ms,
+                reason, updated_ms
+                FROM record WHERE service_id = $1 ORDER BY zone, name, rtype, value",
+            id
+        )
+        .fetch_all(&mut *reader)
+        .await
+        .map_err(DbError::from)?;
         Ok(rows.into_iter().map(RecordRow::model).collect::<Result<_>>()?)
     }
 
@@ -50,7 +55,9 @@ impl Records for PostgresStore {
         let mut reader = self.reader().await?;
         let rows = query_as!(
             RecordRow,
-            "SELECT * FROM record WHERE zone = $1 ORDER BY zone, name, rtype, value, service_id",
+            "SELECT zone, name, rtype, value, service_id, queue, ttl, wanted, sent, open, sought, attempt, due_ms,
+                reason, updated_ms
+                FROM record WHERE zone = $1 ORDER BY zone, name, rtype, value, service_id",
             zone
         )
         .fetch_all(&mut *reader)
@@ -139,7 +146,9 @@ impl Records for PostgresStore {
                 let most = crate::limit(limit);
                 let rows = query_as!(
                     RecordRow,
-                    "SELECT * FROM record WHERE queue = $1 AND open = 1 AND due_ms <= $2
+                    "SELECT zone, name, rtype, value, service_id, queue, ttl, wanted, sent, open, sought, attempt, due_ms,
+                        reason, updated_ms
+                        FROM record WHERE queue = $1 AND open = 1 AND due_ms <= $2
                          ORDER BY due_ms, zone, name, rtype, value, service_id LIMIT $3",
                     claim.queue,
                     now,
@@ -264,7 +273,9 @@ async fn find(c: &mut PgConnection, key: &RecordKey) -> Db<Option<RecordRow>> {
     let service = key.service_id.to_string();
     Ok(query_as!(
         RecordRow,
-        "SELECT * FROM record WHERE zone = $1 AND name = $2 AND rtype = $3 AND value = $4 AND service_id = $5",
+        "SELECT zone, name, rtype, value, service_id, queue, ttl, wanted, sent, open, sought, attempt, due_ms,
+            reason, updated_ms
+            FROM record WHERE zone = $1 AND name = $2 AND rtype = $3 AND value = $4 AND service_id = $5",
         key.zone,
         key.name,
         key.rtype,
@@ -293,9 +304,15 @@ async fn want(
             .await?;
     }
     let keys: BTreeSet<&RecordKey> = wanted.iter().map(|(key, _)| key).collect();
-    let rows = query_as!(RecordRow, "SELECT * FROM record WHERE service_id = $1 AND wanted = 1", id)
-        .fetch_all(&mut *c)
-        .await?;
+    let rows = query_as!(
+        RecordRow,
+        "SELECT zone, name, rtype, value, service_id, queue, ttl, wanted, sent, open, sought, attempt, due_ms,
+        reason, updated_ms
+        FROM record WHERE service_id = $1 AND wanted = 1",
+        id
+    )
+    .fetch_all(&mut *c)
+    .await?;
     for row in rows {
         let sent = row.sent != 0;
         let key = row.model()?.key;

@@ -35,7 +35,9 @@ impl Services for PostgresStore {
         let mut reader = self.reader().await?;
         let rows = query_as!(
             ServiceRow,
-            "SELECT * FROM service WHERE ($1::TEXT IS NULL OR panel = $1) AND ($2::TEXT IS NULL OR phase = $2) AND id > $3
+            "SELECT id, panel, reference, plan, server, plugin, options, settings, ordered, facts, phase,
+                suspended, generation, state, state_version, vmid, absence_proven_ms, created_ms, updated_ms
+                FROM service WHERE ($1::TEXT IS NULL OR panel = $1) AND ($2::TEXT IS NULL OR phase = $2) AND id > $3
              ORDER BY id LIMIT $4",
             filter.panel,
             phase,
@@ -82,7 +84,10 @@ impl Services for PostgresStore {
         let mut reader = self.reader().await?;
         let rows = query_as!(
             OperationRow,
-            "SELECT * FROM operation WHERE service_id = $1 ORDER BY generation DESC LIMIT $2",
+            "SELECT id, service_id, generation, kind, plugin, status, state, state_version, memo, attempt,
+                reason_code, reason_message, created_ms, started_ms, state_ms, ended_ms, log_last, log_rows,
+                epoch
+                FROM operation WHERE service_id = $1 ORDER BY generation DESC LIMIT $2",
             service,
             most
         )
@@ -111,33 +116,60 @@ impl Services for PostgresStore {
     async fn effects(&self, operation: OperationId) -> Result<Vec<Effect>> {
         let operation = operation.to_string();
         let mut reader = self.reader().await?;
-        let rows = query_as!(EffectRow, "SELECT * FROM effect WHERE operation_id = $1 ORDER BY sequence", operation)
-            .fetch_all(&mut *reader)
-            .await
-            .map_err(DbError::from)?;
+        let rows = query_as!(
+            EffectRow,
+            "SELECT operation_id, sequence, service_id, generation, kind, server, body, slot_pool, slot_cap,
+            state, task, deadline_ms, result, created_ms, issued_ms, resolved_ms
+            FROM effect WHERE operation_id = $1 ORDER BY sequence",
+            operation
+        )
+        .fetch_all(&mut *reader)
+        .await
+        .map_err(DbError::from)?;
         Ok(rows.into_iter().map(EffectRow::model).collect::<Result<_>>()?)
     }
 }
 
 pub(crate) async fn service(c: &mut PgConnection, id: ServiceId) -> Db<Option<Service>> {
     let id = id.to_string();
-    let row = query_as!(ServiceRow, "SELECT * FROM service WHERE id = $1", id).fetch_optional(&mut *c).await?;
+    let row = query_as!(
+        ServiceRow,
+        "SELECT id, panel, reference, plan, server, plugin, options, settings, ordered, facts, phase,
+        suspended, generation, state, state_version, vmid, absence_proven_ms, created_ms, updated_ms
+        FROM service WHERE id = $1",
+        id
+    )
+    .fetch_optional(&mut *c)
+    .await?;
     Ok(row.map(ServiceRow::model).transpose()?)
 }
 
 /// As [`service`], and nobody else changes it until this transaction ends.
 pub(crate) async fn lock_service(c: &mut PgConnection, id: ServiceId) -> Db<Option<Service>> {
     let id = id.to_string();
-    let row = query_as!(ServiceRow, "SELECT * FROM service WHERE id = $1 FOR NO KEY UPDATE", id)
-        .fetch_optional(&mut *c)
-        .await?;
+    let row = query_as!(
+        ServiceRow,
+        "SELECT id, panel, reference, plan, server, plugin, options, settings, ordered, facts, phase,
+        suspended, generation, state, state_version, vmid, absence_proven_ms, created_ms, updated_ms
+        FROM service WHERE id = $1 FOR NO KEY UPDATE",
+        id
+    )
+    .fetch_optional(&mut *c)
+    .await?;
     Ok(row.map(ServiceRow::model).transpose()?)
 }
 
 pub(crate) async fn service_by_ref(c: &mut PgConnection, panel: &str, reference: &str) -> Db<Option<Service>> {
-    let row = query_as!(ServiceRow, "SELECT * FROM service WHERE panel = $1 AND reference = $2", panel, reference)
-        .fetch_optional(&mut *c)
-        .await?;
+    let row = query_as!(
+        ServiceRow,
+        "SELECT id, panel, reference, plan, server, plugin, options, settings, ordered, facts, phase,
+        suspended, generation, state, state_version, vmid, absence_proven_ms, created_ms, updated_ms
+        FROM service WHERE panel = $1 AND reference = $2",
+        panel,
+        reference
+    )
+    .fetch_optional(&mut *c)
+    .await?;
     Ok(row.map(ServiceRow::model).transpose()?)
 }
 
@@ -204,7 +236,16 @@ pub(crate) async fn put_service(c: &mut PgConnection, service: &Service, new: bo
 
 pub(crate) async fn operation(c: &mut PgConnection, id: OperationId) -> Db<Option<Operation>> {
     let id = id.to_string();
-    let row = query_as!(OperationRow, "SELECT * FROM operation WHERE id = $1", id).fetch_optional(&mut *c).await?;
+    let row = query_as!(
+        OperationRow,
+        "SELECT id, service_id, generation, kind, plugin, status, state, state_version, memo, attempt,
+        reason_code, reason_message, created_ms, started_ms, state_ms, ended_ms, log_last, log_rows,
+        epoch
+        FROM operation WHERE id = $1",
+        id
+    )
+    .fetch_optional(&mut *c)
+    .await?;
     Ok(row.map(OperationRow::model).transpose()?)
 }
 
@@ -213,7 +254,10 @@ pub(crate) async fn open_operations(c: &mut PgConnection, service: ServiceId) ->
     let service = service.to_string();
     let rows = query_as!(
         OperationRow,
-        "SELECT * FROM operation WHERE service_id = $1 AND status IN ('queued', 'running', 'waiting')
+        "SELECT id, service_id, generation, kind, plugin, status, state, state_version, memo, attempt,
+            reason_code, reason_message, created_ms, started_ms, state_ms, ended_ms, log_last, log_rows,
+            epoch
+            FROM operation WHERE service_id = $1 AND status IN ('queued', 'running', 'waiting')
          ORDER BY (status = 'queued'), generation",
         service
     )
@@ -273,10 +317,15 @@ pub(crate) async fn update_operation(c: &mut PgConnection, operation: &Operation
 
 pub(crate) async fn last_effect(c: &mut PgConnection, operation: OperationId) -> Db<Option<Effect>> {
     let operation = operation.to_string();
-    let row =
-        query_as!(EffectRow, "SELECT * FROM effect WHERE operation_id = $1 ORDER BY sequence DESC LIMIT 1", operation)
-            .fetch_optional(&mut *c)
-            .await?;
+    let row = query_as!(
+        EffectRow,
+        "SELECT operation_id, sequence, service_id, generation, kind, server, body, slot_pool, slot_cap,
+            state, task, deadline_ms, result, created_ms, issued_ms, resolved_ms
+            FROM effect WHERE operation_id = $1 ORDER BY sequence DESC LIMIT 1",
+        operation
+    )
+    .fetch_optional(&mut *c)
+    .await?;
     Ok(row.map(EffectRow::model).transpose()?)
 }
 

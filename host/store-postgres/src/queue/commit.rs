@@ -36,7 +36,8 @@ pub(super) async fn commit(c: &mut PgConnection, mut commit: Commit) -> Db<Commi
     let mut service = services::lock_service(c, service_id).await?.ok_or_else(|| rules::no_service(service_id))?;
     let mut live = query_as!(
         QueueRow,
-        "UPDATE queue SET rev = rev + 1 WHERE operation_id = $1 AND owner = $2 AND epoch = $3 RETURNING *",
+        "UPDATE queue SET rev = rev + 1 WHERE operation_id = $1 AND owner = $2 AND epoch = $3 RETURNING operation_id, service_id, due_ms, was_due_ms, owner, epoch, rev, taken_over, preempted,
+            nudged, wait_slot, ticket, topic",
         id,
         owner,
         commit.claim.epoch
