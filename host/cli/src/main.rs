@@ -3,6 +3,7 @@
 mod books;
 mod config;
 mod demo;
+mod door;
 mod operate;
 mod remote;
 mod serve;

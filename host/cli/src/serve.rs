@@ -5,9 +5,11 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use crate::{
     books::{self, Opened, Use},
     config::{Config, LogFormat},
+    door::{self, Door},
     supervisor,
 };
 use anyhow::{Context, Result, bail};
+use axum::serve::ListenerExt;
 use tokio::sync::watch;
 use wharf_api::{
     Api, Settings,
@@ -71,13 +73,11 @@ pub async fn serve(config: Config) -> Result<()> {
         metrics_open: config.metrics_open,
         plugin_slots: config.plugins.slots.get(),
     };
-    let api = wharf_api::router(Api::new(Arc::clone(&engine), runtime, lender, settings));
-    let mut api_stop = stopped;
+    let (door, shut) = Door::new(listener, stopped.clone());
+    let api = door::turning_away(wharf_api::router(Api::new(Arc::clone(&engine), runtime, lender, settings)), stopped);
     // With the address of who connects, which failed attempts are counted by.
     let api = api.into_make_service_with_connect_info::<SocketAddr>();
-    let serving = axum::serve(listener, api).with_graceful_shutdown(async move {
-        let _ = api_stop.changed().await;
-    });
+    let serving = axum::serve(door.tap_io(|_| {}), api).with_graceful_shutdown(shut.wait());
     let served = tokio::spawn(async move { serving.await });
     signal().await?;
     tracing::info!("stopping: no new work is begun, what runs is brought to its next commit");
