@@ -64,6 +64,10 @@ pub struct Setup {
     /// The simulator's settings; tokens are added.
     pub cluster: Value,
     pub dns: Dns,
+    /// The books, if they are not to be SQLite in the data folder: `postgres://…`. Then more hosts may work on them.
+    pub database: Option<String>,
+    /// Of the pool of IPv4 addresses: first, last, length of the prefix, gateway.
+    pub v4: (&'static str, &'static str, u8, &'static str),
 }
 
 impl Default for Setup {
@@ -75,6 +79,8 @@ impl Default for Setup {
             server: json!({}),
             cluster: json!({}),
             dns: Dns::Real,
+            database: None,
+            v4: ("192.0.2.10", "192.0.2.250", 24, "192.0.2.1"),
         }
     }
 }
@@ -133,7 +139,7 @@ impl House {
         let mut cluster = setup.cluster.clone();
         cluster["tokens"] = json!({TOKEN: setup.secrets.pve});
         std::fs::write(dir.join("pve-sim.json"), cluster.to_string())?;
-        std::fs::write(dir.join("wharf.toml"), &setup.settings)?;
+        std::fs::write(dir.join("wharf.toml"), settings(dir, &setup)?)?;
         let mut command = Command::new(&built.pve_sim);
         command.arg("--config").arg(dir.join("pve-sim.json"));
         let sim = Peer::start("pve-sim", command, &dir.join("pve-sim.log"), Duration::from_secs(20)).await?;
@@ -142,7 +148,7 @@ impl House {
             dns.create_zone(zone).await?;
         }
         let receiver = Receiver::start(&setup.secrets.hook).await?;
-        let wharf = start_host(&built, dir, &setup, "wharf.log").await?;
+        let wharf = start_host(&built, dir, &setup, "data", "wharf.log").await?;
         let token = create_token(&built, dir).await?;
         let client = Client { url: wharf.url.clone(), token };
         let whmcs = Whmcs { host: wharf.url.clone(), panel: "shop".into(), secret: setup.secrets.panel.clone() };
@@ -154,8 +160,7 @@ impl House {
     async fn furnish(&self) -> Result<()> {
         let host = self.client.url.clone();
         for name in ["proxmox-kvm", "dns-powerdns", "hook-webhook", "panel-whmcs"] {
-            let path = self.built.plugins.join(format!("{name}.wasm"));
-            let bytes = std::fs::read(&path).with_context(|| path.display().to_string())?;
+            let bytes = self.component(name)?;
             let manifest: Value =
                 serde_json::from_slice(&std::fs::read(plugin_manifest(name))?).context("a plugin's manifest.json")?;
             let wants: Vec<&str> =
@@ -184,7 +189,8 @@ impl House {
                 "nameservers": ["192.0.2.53"],
             })
         };
-        put("pools/office-v4", pool("192.0.2.10", "192.0.2.250", 24, "192.0.2.1")).await?;
+        let (first, last, length, gateway) = self.setup.v4;
+        put("pools/office-v4", pool(first, last, length, gateway)).await?;
         put("pools/office-v6", pool("2001:db8::10", "2001:db8::ff", 64, "2001:db8::1")).await?;
         for (grant, origin) in
             [("dns-powerdns", self.dns.api.clone()), ("hook-webhook", self.receiver.url.replace("/events", ""))]
@@ -237,7 +243,22 @@ impl House {
 
     /// One more process on the same books; what it says goes to `log`, in the house's folder.
     pub async fn another_host(&self, log: &str) -> Result<Peer> {
-        start_host(&self.built, &self.dir, &self.setup, log).await
+        start_host(&self.built, &self.dir, &self.setup, "data", log).await
+    }
+
+    /// A host with a data folder of its own, on the same PostgreSQL. The one that is there from the beginning is number 1.
+    pub async fn host(&self, number: usize) -> Result<Peer> {
+        let (data, log) = match number {
+            1 => ("data".to_owned(), "wharf.log".to_owned()),
+            n => (format!("data-{n}"), format!("wharf-{n}.log")),
+        };
+        start_host(&self.built, &self.dir, &self.setup, &data, &log).await
+    }
+
+    /// A component as it was built.
+    pub fn component(&self, name: &str) -> Result<Vec<u8>> {
+        let path = self.built.plugins.join(format!("{name}.wasm"));
+        std::fs::read(&path).with_context(|| path.display().to_string())
     }
 
     /// Waits until a service is in this phase and its last operation is over.
@@ -306,21 +327,45 @@ fn plugin_manifest(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugins").join(name).join("manifest.json")
 }
 
-async fn start_host(built: &Built, dir: &Path, setup: &Setup, log: &str) -> Result<Peer> {
+/// The settings file: of all hosts.
+fn settings(dir: &Path, setup: &Setup) -> Result<String> {
+    let Some(database) = &setup.database else { return Ok(setup.settings.clone()) };
+    let key = dir.join("master.key");
+    if !key.exists() {
+        write_key(&key)?;
+    }
+    // Keys without a section come first.
+    Ok(format!("database_url = {}\nmaster_key_file = {}\n{}", json!(database), json!(key), setup.settings))
+}
+
+/// A new master key, as a host would make it.
+///
+/// # Errors
+/// The file is there, or can't be written.
+pub fn write_key(file: &Path) -> Result<()> {
+    use std::{io::Write, os::unix::fs::OpenOptionsExt};
+    let text = format!("{:032x}{:032x}\n", rand::random::<u128>(), rand::random::<u128>());
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o400).open(file)?;
+    Ok(file.write_all(text.as_bytes())?)
+}
+
+async fn start_host(built: &Built, dir: &Path, setup: &Setup, data: &str, log: &str) -> Result<Peer> {
     let mut command = Command::new(&built.wharf);
     command
         .args(["serve", "--listen", "127.0.0.1:0", "--log", &setup.log, "--data-dir"])
-        .arg(dir.join("data"))
+        .arg(dir.join(data))
         .arg("--config")
         .arg(dir.join("wharf.toml"))
         .env_remove("WHARF_TOKEN");
-    Peer::start("wharf", command, &dir.join(log), Duration::from_secs(60)).await
+    Peer::start("wharf", command, &dir.join(log), Duration::from_secs(120)).await
 }
 
 async fn create_token(built: &Built, dir: &Path) -> Result<String> {
     let out = Command::new(&built.wharf)
         .args(["token", "create", "--note", "demo", "--data-dir"])
         .arg(dir.join("data"))
+        .arg("--config")
+        .arg(dir.join("wharf.toml"))
         .output()
         .await?;
     anyhow::ensure!(out.status.success(), "token create: {}", String::from_utf8_lossy(&out.stderr));

@@ -5,6 +5,8 @@
 #![allow(clippy::indexing_slicing, reason = "JSON values answer null for what they lack, and this is test code")]
 
 pub mod client;
+pub mod cluster;
+pub mod component;
 pub mod dns;
 pub mod fake_powerdns;
 pub mod fakepve;

@@ -35,10 +35,15 @@ impl Whmcs {
 
     /// The same with an id of the caller's choosing, as a repetition has.
     pub async fn post_as(&self, id: &str, verb: &str, params: &Value) -> Result<(u16, String)> {
+        self.post_by(crate::client::http(), id, verb, params).await
+    }
+
+    /// The same by a client of the caller's.
+    pub async fn post_by(&self, http: &reqwest::Client, id: &str, verb: &str, params: &Value) -> Result<(u16, String)> {
         let body = serde_json::to_vec(params)?;
         let timestamp = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs().to_string();
         let signature = sign(&self.secret, id, &timestamp, &body)?;
-        let answer = crate::client::http()
+        let answer = http
             .post(format!("{}/hooks/{}/{verb}", self.host, self.panel))
             .header("content-type", "application/json")
             .header("webhook-id", id)

@@ -2,245 +2,19 @@
 //! random moments, and the world is counted afterwards.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::{Duration, Instant},
-};
+mod orders;
 
-use rand::{RngExt, SeedableRng, rngs::StdRng};
-use serde_json::{Value, json};
-use tokio::sync::watch;
+use std::time::{Duration, Instant};
+
+use orders::{PATIENCE, Panel, count, hasty, moments, stories};
+use rand::{RngExt, rngs::StdRng};
+use serde_json::json;
 use wharf_e2e::{
     client::Client,
-    journey::{Built, House, Setup, ZONES, names_of},
+    journey::{Built, House},
     peer::Peer,
-    whmcs::{Whmcs, params},
+    whmcs::params,
 };
-use wharf_store::{Addresses, Queue};
-use wharf_store_sqlite::SqliteStore;
-
-const PATIENCE: Duration = Duration::from_secs(300);
-/// What a killed host held of a zone or a webhook is taken up again when its claim has run out, after at most 90 s.
-const SIDE_SHOW_PATIENCE: Duration = Duration::from_secs(180);
-
-/// Claims run out after 3 s, the least that the host takes, and a call is in doubt for 6 s and not for 62: so that many kills
-/// meet work, and few meet waiting.
-fn hasty() -> Setup {
-    Setup {
-        settings: "[engine]\nclaim_ttl_s = 3\n".into(),
-        server: json!({"timeout_ms": 4_000, "heavy_timeout_ms": 4_000}),
-        ..Setup::default()
-    }
-}
-
-/// Random moments, told so that they can be had again: `WHARF_TEST_SEED=…`.
-fn moments() -> StdRng {
-    let given = std::env::var("WHARF_TEST_SEED").ok().and_then(|text| text.parse().ok());
-    let seed = given.unwrap_or_else(rand::random::<u64>);
-    println!("WHARF_TEST_SEED={seed}");
-    StdRng::seed_from_u64(seed)
-}
-
-/// A panel: what it could not deliver it sends again under the same id, to wherever the host is now.
-#[derive(Clone)]
-struct Panel {
-    whmcs: Whmcs,
-    host: watch::Receiver<String>,
-}
-
-impl Panel {
-    fn of(house: &House) -> (Self, watch::Sender<String>) {
-        let (moved, host) = watch::channel(house.client.url.clone());
-        (Self { whmcs: house.whmcs.clone(), host }, moved)
-    }
-
-    /// Returns how often it had to be sent.
-    async fn say(&self, verb: &str, params: &Value) -> u32 {
-        self.say_as(&format!("msg_{:032x}", rand::random::<u128>()), verb, params).await
-    }
-
-    async fn say_as(&self, id: &str, verb: &str, params: &Value) -> u32 {
-        let begun = Instant::now();
-        let mut sent = 0;
-        while begun.elapsed() < PATIENCE {
-            sent += 1;
-            let whmcs = Whmcs { host: self.host.borrow().clone(), ..self.whmcs.clone() };
-            // Refused, reset, or without an answer: it is not known whether it was taken on.
-            match whmcs.post_as(id, verb, params).await {
-                // The host says itself that it can't write right now, and that one should try again.
-                Ok((503, _)) | Err(_) => {}
-                Ok((status, body)) => {
-                    assert_eq!((status, body.trim()), (200, "success"), "{verb} {params}");
-                    return sent;
-                }
-            }
-            tokio::time::sleep(Duration::from_millis(150)).await;
-        }
-        panic!("{verb} {params} could not be delivered in {PATIENCE:?}");
-    }
-}
-
-/// An order and what becomes of it.
-#[derive(Debug, Clone, Copy)]
-struct Story {
-    service: u32,
-    plan: &'static str,
-    at_ms: u64,
-    /// So long after the order, which may be in the middle of it.
-    terminated_after_ms: Option<u64>,
-}
-
-impl Story {
-    fn order(&self) -> Value {
-        params(self.service, self.plan, "", json!({}))
-    }
-
-    async fn play(self, panel: Panel) -> u32 {
-        tokio::time::sleep(Duration::from_millis(self.at_ms)).await;
-        let id = format!("msg_{}", self.service);
-        let mut sent = panel.say_as(&id, "create", &self.order()).await;
-        if self.service.is_multiple_of(2) {
-            // Its answer got lost on the way.
-            sent += panel.say_as(&id, "create", &self.order()).await;
-        }
-        if let Some(after) = self.terminated_after_ms {
-            tokio::time::sleep(Duration::from_millis(after)).await;
-            sent += panel.say("terminate", &self.order()).await;
-        }
-        sent
-    }
-}
-
-/// Orders within `span`; every third is terminated again.
-fn stories(from: u32, count: u32, span_ms: u64, moments: &mut StdRng) -> Vec<Story> {
-    (0..count)
-        .map(|n| Story {
-            service: from + n,
-            plan: ["linked", "migrated", "dual-stack"][moments.random_range(0..3)],
-            at_ms: moments.random_range(0..=span_ms),
-            terminated_after_ms: (n % 3 == 2).then(|| moments.random_range(0..12_000)),
-        })
-        .collect()
-}
-
-/// Waits until all stories have ended, then counts: nothing is lost, and nothing is there twice.
-async fn count(house: &House, stories: &[Story]) {
-    let mut expected: BTreeMap<String, BTreeSet<(String, String, String)>> = BTreeMap::new();
-    let (mut vmids, mut addresses) = (BTreeMap::new(), BTreeSet::new());
-    for story in stories {
-        let reference = story.service.to_string();
-        let phase = if story.terminated_after_ms.is_some() { "terminated" } else { "active" };
-        let service = house.until(&reference, phase, PATIENCE).await.unwrap();
-        assert_eq!(service["operation"]["status"], "succeeded", "{service}");
-        let own: Vec<&str> = service["addresses"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
-        if phase == "terminated" {
-            assert!(own.is_empty(), "{service}");
-            continue;
-        }
-        assert_eq!(own.len(), if story.plan == "dual-stack" { 2 } else { 1 }, "{service}");
-        for address in own {
-            assert!(addresses.insert(address.to_owned()), "{address} is leased twice");
-        }
-        let vmid = service["vmid"].as_u64().unwrap();
-        assert!(vmids.insert(vmid, service.clone()).is_none(), "two services have the VM {vmid}");
-        for record in names_of(&service, &format!("42-{reference}.example.com.")).unwrap() {
-            let zone = ZONES.iter().find(|zone| record.0.ends_with(*zone)).unwrap();
-            expected.entry((*zone).to_owned()).or_default().insert(record);
-        }
-    }
-    let listed = house.client.get("/v1/services").await.unwrap();
-    assert_eq!(listed.as_array().unwrap().len(), stories.len(), "{listed}");
-
-    // One VM for each active service, and no other: neither whole nor in parts.
-    let cluster = house.cluster().await.unwrap();
-    assert_eq!(cluster["violations"], json!([]));
-    let vms: BTreeMap<u64, &Value> = cluster["vms"]
-        .as_object()
-        .unwrap()
-        .iter()
-        .filter(|(_, vm)| vm["template"] == false)
-        .map(|(id, vm)| (id.parse().unwrap(), vm))
-        .collect();
-    assert_eq!(vms.keys().collect::<Vec<_>>(), vmids.keys().collect::<Vec<_>>(), "VMs and services differ");
-    assert_eq!(house.guests().await.unwrap().len(), vms.len(), "a VM has no marker");
-    for (vmid, service) in &vmids {
-        let vm = vms[vmid];
-        assert_eq!(vm["running"], true, "{vm}");
-        let marker = format!("wharf:{}", service["id"].as_str().unwrap());
-        assert!(vm["config"]["description"].as_str().unwrap().lines().any(|line| line.trim() == marker), "{vm}");
-        assert!(vm["config"]["lock"].is_null(), "{vm}");
-        let network = vm["config"]["ipconfig0"].as_str().unwrap();
-        for address in service["addresses"].as_array().unwrap().iter().filter_map(Value::as_str) {
-            assert!(network.split([',', '=', '/']).any(|part| part == address), "{address}: {network}");
-        }
-    }
-    for volume in cluster["volumes"].as_array().unwrap() {
-        let template = |id: u64| cluster["vms"][id.to_string()]["template"] == true;
-        let owned = volume["vmid"].as_u64().is_none_or(|id| vmids.contains_key(&id) || template(id));
-        assert!(owned, "left over: {volume}");
-    }
-
-    // One set of records. Those of other hands (none here but SOA and NS) are not among these types.
-    let begun = Instant::now();
-    for zone in ZONES {
-        let wanted = expected.remove(zone).unwrap_or_default();
-        loop {
-            let records = house.dns.records(zone).await.unwrap();
-            if records == wanted {
-                break;
-            }
-            assert!(begun.elapsed() < SIDE_SHOW_PATIENCE, "{zone} has {records:?}, and should have {wanted:?}");
-            tokio::time::sleep(Duration::from_millis(500)).await;
-        }
-    }
-
-    // What was announced in the feed has arrived at the receiver, each at least once.
-    loop {
-        let told: BTreeSet<String> =
-            house.receiver.seen().events.iter().filter_map(|event| Some(event["id"].as_str()?.to_owned())).collect();
-        let mut missing = 0;
-        let mut after = 0;
-        loop {
-            let page = house.client.get(&format!("/v1/events?after={after}&limit=200")).await.unwrap();
-            let events = page["events"].as_array().unwrap();
-            missing += events.iter().filter(|e| !told.contains(e["id"].as_str().unwrap())).count();
-            after = page["next"].as_i64().unwrap();
-            if events.is_empty() {
-                break;
-            }
-        }
-        assert!(after > 0, "the feed is empty");
-        if missing == 0 {
-            break;
-        }
-        assert!(begun.elapsed() < SIDE_SHOW_PATIENCE, "{missing} events did not arrive");
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
-    assert_eq!(house.receiver.seen().refused, 0);
-
-    // And the books say the same.
-    let books = SqliteStore::open(house.dir.join("data/wharf.db")).await.unwrap();
-    assert_eq!(books.slots().await.unwrap(), BTreeMap::new(), "a slot is still held");
-    let queue = books.queue_counts().await.unwrap();
-    assert_eq!(queue.live, 0, "{queue:?}");
-    assert_eq!(books.integrity_check().await.unwrap(), Vec::<String>::new());
-    let mut leased = BTreeSet::new();
-    for pool in ["office-v4", "office-v6"] {
-        for lease in books.leases_in(pool).await.unwrap().into_iter().filter(|lease| lease.service_id.is_some()) {
-            assert!(leased.insert(lease.address.to_string()), "{lease:?}");
-        }
-    }
-    assert_eq!(leased, addresses);
-    // A number stays that of its service for ever, and each has had one.
-    let numbers = books.vmids("pve").await.unwrap();
-    let services: BTreeSet<_> = numbers.iter().filter(|(_, _, live)| *live).map(|(_, service, _)| *service).collect();
-    assert_eq!(services.len(), numbers.iter().filter(|(_, _, live)| *live).count(), "{numbers:?}");
-    for (vmid, service) in &vmids {
-        let own =
-            numbers.iter().find(|(id, _, live)| u64::from(*id) == *vmid && *live).map(|(_, id, _)| id.to_string());
-        assert_eq!(own.as_deref(), service["id"].as_str());
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn twenty_kills_at_random_moments_lose_and_double_nothing() {
@@ -259,7 +33,7 @@ async fn twenty_kills_at_random_moments_lose_and_double_nothing() {
         // As long as a supervisor waits.
         tokio::time::sleep(Duration::from_millis(moments.random_range(0..700))).await;
         house.restart().await.unwrap();
-        moved.send_replace(house.client.url.clone());
+        moved.send_replace(vec![house.client.url.clone()]);
     }
     let mut sent = 0;
     for story in told {
@@ -359,7 +133,7 @@ async fn a_host_stopped_past_its_lease_and_overtaken_changes_nothing_when_it_goe
     let second = overtake(&house, &first, &mut moments).await;
     house.client.url.clone_from(&second.url);
     house.whmcs.host.clone_from(&second.url);
-    moved.send_replace(second.url.clone());
+    moved.send_replace(vec![second.url.clone()]);
     house.wharf = Some(second);
     for story in told {
         story.await.unwrap();
