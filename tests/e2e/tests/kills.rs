@@ -318,15 +318,15 @@ async fn every_edge_on_postgresql(mode: Mode) {
     let still = elsewhere::stand_still();
     let store = PostgresStore::open(&url, 8).await.unwrap();
     drop(still);
-    let tables = server.sql(
+    // Far quicker than TRUNCATE for a handful of rows.
+    let empty = server.sql(
         "books",
-        "SELECT string_agg(tablename, ', ') FROM pg_tables WHERE schemaname = 'public' AND tablename NOT LIKE '\\_sqlx%'",
+        "SELECT string_agg('DELETE FROM ' || tablename, '; ') FROM pg_tables
+         WHERE schemaname = 'public' AND tablename NOT LIKE '\\_sqlx%'",
     );
+    let empty = format!("SET session_replication_role = replica; {empty}; INSERT INTO publisher VALUES (1, 0, 0)");
     every_edge_on("PostgreSQL", mode, async |_| {
-        server.sql(
-            "books",
-            &format!("TRUNCATE {tables} RESTART IDENTITY CASCADE; INSERT INTO publisher VALUES (1, 0, 0)"),
-        );
+        server.sql("books", &empty);
         (Arc::new(store.clone()) as Books, ())
     })
     .await;
