@@ -192,7 +192,7 @@ async fn all_told(told: Vec<tokio::task::JoinHandle<u32>>) -> u32 {
 #[tokio::test(flavor = "multi_thread")]
 async fn orders_pass_through_killed_hosts_and_a_restarted_database_without_loss_or_double() {
     let mut moments = moments();
-    let (orders, every) = if long() { (1_000, Duration::from_secs(10)) } else { (120, Duration::from_secs(5)) };
+    let (orders, every) = if long() { (1_000, Duration::from_secs(10)) } else { (60, Duration::from_secs(8)) };
     let dir = tempfile::tempdir().unwrap();
     let mut cluster = Cluster::build(dir.path(), Built::in_target().unwrap(), roomy(4), 3).await.unwrap();
     let mut take_overs = TakeOvers::watch(&cluster.postgres);
@@ -261,7 +261,7 @@ async fn kills_at_random_moments_over_three_hosts_lose_and_double_nothing() {
     let mut take_overs = TakeOvers::watch(&cluster.postgres);
     let panel = Panel::of_all(&cluster);
     let begun = Instant::now();
-    let stories = stories(30_001, orders, u64::from(orders) * 2_000, &mut moments);
+    let stories = stories(30_001, orders, kills * 1_200, &mut moments);
     let told: Vec<_> = stories.iter().map(|story| tokio::spawn(story.play(panel.clone()))).collect();
     for _ in 0..kills {
         sleep(Duration::from_millis(moments.random_range(50..1_500))).await;
