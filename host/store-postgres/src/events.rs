@@ -184,7 +184,7 @@ pub(crate) async fn append(c: &mut PgConnection, events: Vec<NewEvent>, now: Mil
 }
 
 const EVENT: &str = "event";
-const AUDIT: &str = "audit";
+pub(crate) const AUDIT: &str = "audit";
 /// Rows that are numbered in one transaction, at most: bounds how long a reader waits for another's publishing.
 const PUBLISHED: i64 = 500;
 

@@ -22,6 +22,7 @@ mod queue;
 mod records;
 mod services;
 mod signals;
+mod tables;
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 

@@ -2,7 +2,7 @@
 //! their own.
 
 mod accept;
-mod commit;
+pub(crate) mod commit;
 
 use std::collections::BTreeMap;
 

@@ -13,6 +13,7 @@ mod plugins;
 mod queue;
 mod records;
 mod services;
+mod tables;
 #[cfg(test)]
 mod tests;
 mod writer;

@@ -6,11 +6,13 @@
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
+pub mod copy;
 pub mod jobs;
 pub mod memory;
 pub mod queue;
 pub mod rows;
 pub mod rules;
+pub mod tables;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -23,7 +25,7 @@ use wharf_model::{
     event::{Delivery, Event, NewEvent},
     lease::{Lease, Range},
     object::{Object, ObjectKind},
-    operation::{LogBody, LogEntry, Operation, OperationId},
+    operation::{LogBody, LogEntry, Operation, OperationId, Reason},
     plugin::{AuditEntry, PluginVersion, Rollout},
     record::{Record, RecordKey},
     service::{Phase, Service, ServiceId},
@@ -56,11 +58,28 @@ pub enum StoreError {
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
 /// All the books together.
-pub trait Store: Objects + Services + Queue + Addresses + Records + Events + Plugins + Hosts + Jobs + Signals {}
-impl<T: Objects + Services + Queue + Addresses + Records + Events + Plugins + Hosts + Jobs + Signals> Store for T {}
+pub trait Store:
+    Objects + Services + Queue + Addresses + Records + Events + Plugins + Hosts + Jobs + Signals + Meta
+{
+}
+impl<T: Objects + Services + Queue + Addresses + Records + Events + Plugins + Hosts + Jobs + Signals + Meta> Store
+    for T
+{
+}
 
 /// As it is handed around.
 pub type Books = Arc<dyn Store>;
+
+/// What is to be known of the books themselves.
+#[async_trait]
+pub trait Meta: Send + Sync + 'static {
+    async fn meta(&self, key: &str) -> Result<Option<String>>;
+    /// `None` removes it.
+    async fn set_meta(&self, key: &str, value: Option<&str>) -> Result<()>;
+    /// For books that were restored from a backup: every live operation, and every one behind it, ends in `needs-admin` with
+    /// this reason, as if its worker had said so; nobody's claim holds any more. Returns how many.
+    async fn stop_all(&self, reason: Reason, now: Millis) -> Result<u64>;
+}
 
 /// A host process that works on these books.
 #[derive(Debug, Clone, PartialEq, Eq)]

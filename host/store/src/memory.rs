@@ -13,6 +13,7 @@ mod plugins;
 mod queue;
 mod records;
 mod services;
+mod tables;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -180,6 +181,8 @@ struct State {
     rollouts: BTreeMap<String, Rollout>,
 
     jobs: BTreeMap<String, Job>,
+
+    meta: BTreeMap<String, String>,
 }
 
 #[derive(Default)]

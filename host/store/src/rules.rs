@@ -17,7 +17,9 @@ use wharf_model::{
     service::{Phase, Service, ServiceId},
 };
 
-use crate::{Accepted, Commit, Decision, EffectChange, NewOperation, Result, Room, ServicePatch, StoreError, Then};
+use crate::{
+    Accepted, Claim, Commit, Decision, EffectChange, NewOperation, Result, Room, ServicePatch, StoreError, Then,
+};
 
 /// How many operations of a service are kept, open ones not counted away.
 pub const HISTORY: usize = 50;
@@ -270,6 +272,35 @@ pub fn finish(
     service.state_version = operation.state_version;
     service.updated_ms = now;
     Ok(())
+}
+
+/// The end of an operation that nobody may carry on but a person: as its own worker would say it.
+pub fn stop(claim: Claim, service: &Service, operation: &Operation, reason: &Reason, now: Millis) -> Commit {
+    let (status, phase) = (Status::NeedsAdmin, Phase::NeedsAdmin);
+    let event = |kind: &str| NewEvent {
+        kind: kind.into(),
+        service_id: Some(service.id),
+        panel: Some(service.panel.clone()),
+        subject: crate::queue::subject(service),
+        generation: operation.generation,
+        data: serde_json::json!({
+            "service": service.id,
+            "phase": phase.as_str(),
+            "generation": operation.generation,
+            "operation": operation.id,
+            "kind": operation.kind,
+            "status": status.as_str(),
+            "code": reason.code,
+            "reason": reason.message,
+        }),
+    };
+    let mut commit = Commit::new(claim, now, Then::Finish { status, phase, reason: Some(reason.clone()) });
+    if service.phase != phase {
+        commit.events.push(event("service.phase-changed"));
+    }
+    commit.events.push(event("operation.needs-admin"));
+    commit.log.push(LogBody::Line { level: "error".into(), message: reason.message.clone(), fields: Vec::new() });
+    commit
 }
 
 /// A queued operation whose turn has come.

@@ -20,7 +20,7 @@ use crate::{
     services, signals,
 };
 
-pub(super) async fn commit(c: &mut PgConnection, mut commit: Commit) -> Db<Committed> {
+pub(crate) async fn commit(c: &mut PgConnection, mut commit: Commit) -> Db<Committed> {
     let (id, owner) = (commit.claim.operation.to_string(), commit.claim.owner.to_string());
     // The row of the service comes first in the order of locks; the fence, which is the first to write, decides.
     let service_id = query_scalar!(

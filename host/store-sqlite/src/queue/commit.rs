@@ -18,7 +18,7 @@ use crate::{
     events, services,
 };
 
-pub(super) async fn commit(c: &mut SqliteConnection, mut commit: Commit) -> Db<Committed> {
+pub(crate) async fn commit(c: &mut SqliteConnection, mut commit: Commit) -> Db<Committed> {
     let (id, owner) = (commit.claim.operation.to_string(), commit.claim.owner.to_string());
     let mut live = query_as!(
         QueueRow,

@@ -438,3 +438,37 @@ pub async fn live_state_versions_are_counted(books: Books) {
     assert_eq!(books.live_state_versions("provisioner").await.unwrap(), [(1, 1), (2, 1)]);
     assert!(books.live_state_versions("other").await.unwrap().is_empty());
 }
+
+pub async fn in_restored_books_every_live_operation_ends_in_needs_admin(books: Books) {
+    let (first, running) = create(&books, "1", NOW).await;
+    let behind = add(&books, "1", "change", NOW).await;
+    let (_, parked) = create(&books, "2", NOW + 1).await;
+    let runs = books.claim(Uuid::new_v4(), TTL, 2, NOW + 2).await.unwrap();
+    for run in &runs {
+        let take = Commit { effect: Some(write(Some(("pool", 1)))), ..Commit::new(run.claim, NOW + 2, Then::Keep) };
+        books.commit(take).await.unwrap();
+    }
+    assert_eq!(books.queue_counts().await.unwrap().parked, 1);
+    let reason = Reason { code: "restored".into(), message: "the books were restored".into() };
+
+    assert_eq!(books.stop_all(reason.clone(), NOW + 3).await.unwrap(), 3);
+
+    for operation in [running.id, behind.id, parked.id] {
+        let ended = books.operation(operation).await.unwrap().unwrap();
+        assert_eq!((ended.status, ended.reason), (Status::NeedsAdmin, Some(reason.clone())));
+        assert_eq!(ended.ended_ms, Some(NOW + 3));
+    }
+    assert_eq!(books.service(first.id).await.unwrap().unwrap().phase, Phase::NeedsAdmin);
+    assert_eq!(books.next_due().await.unwrap(), None);
+    assert!(books.slots().await.unwrap().is_empty());
+    let late = books.commit(Commit::new(runs[0].claim, NOW + 4, Then::Keep)).await;
+    assert!(matches!(late, Err(StoreError::ClaimLost)), "{late:?}");
+    let told = books.events_after(0, None, 100).await.unwrap();
+    assert_eq!(told.iter().filter(|e| e.event.kind == "operation.needs-admin").count(), 3);
+    // A person goes on with one; its effect is in doubt, and its epochs go on.
+    books.resume(running.id, None, audit("resume"), NOW + 5).await.unwrap();
+    let again = books.claim(Uuid::new_v4(), TTL, 9, NOW + 5).await.unwrap();
+    assert_eq!(again.len(), 1);
+    assert!(again[0].claim.epoch > runs[0].claim.epoch);
+    assert_eq!(books.stop_all(reason, NOW + 6).await.unwrap(), 1);
+}

@@ -331,7 +331,7 @@ impl State {
         })
     }
 
-    fn commit(&mut self, mut commit: Commit) -> Result<Committed> {
+    pub(super) fn commit(&mut self, mut commit: Commit) -> Result<Committed> {
         let id = commit.claim.operation;
         let now = commit.now;
         let mut live = self.held(&commit.claim)?.clone();
