@@ -30,6 +30,9 @@ pub struct Cluster {
     needs_admin: i64,
     /// Binaries of more than one version are at work: an upgrade is under way, or was forgotten.
     mixed_versions: bool,
+    /// The books were restored: when, as JSON. Nothing is sent anywhere until they are merged (`POST /v1/admin/reconcile`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reconcile: Option<String>,
 }
 
 /// A host process.
@@ -88,6 +91,7 @@ pub async fn show(_: Allowed<scope::Admin>, State(api): State<Api>, _: NoQuery) 
     versions.dedup();
     Ok(Json(Cluster {
         mixed_versions: versions.len() > 1,
+        reconcile: books.meta(wharf_store::tables::RECONCILE).await?,
         live: counts.live,
         claimed: counts.claimed,
         parked: counts.parked,

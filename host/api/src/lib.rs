@@ -18,6 +18,7 @@ mod operations;
 mod pauses;
 mod plugins;
 mod problem;
+mod reconcile;
 mod services;
 mod signature;
 mod throttle;
@@ -101,6 +102,7 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(admin::audit))
         .routes(routes!(admin::list_tokens, admin::create_token))
         .routes(routes!(cluster::show))
+        .routes(routes!(reconcile::run))
         .routes(routes!(jobs::list))
         .routes(routes!(jobs::show))
         .routes(routes!(jobs::force))

@@ -1,7 +1,7 @@
 //! Effects as the engine sees them: something to execute, to probe when in doubt, and to watch. And what it may ask of a
 //! server beside that: which nodes are touched, and what is there.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use async_trait::async_trait;
 use wharf_model::{
@@ -83,6 +83,12 @@ pub trait Effector: Send + Sync + 'static {
 
     /// All guests of a server, in one look. `Err` says why there is none: parked, out of reach, not allowed.
     async fn guests(&self, _server: &str) -> Result<Vec<Guest>, String> {
+        Err("this kind of server can't be looked through".into())
+    }
+
+    /// Numbers of guests that the server remembers work on, and who did it, as far back as its nodes keep their tasks. `Err`
+    /// if any of its nodes does not answer: what is not seen is not proven to be free.
+    async fn remembered(&self, _server: &str) -> Result<BTreeMap<u32, String>, String> {
         Err("this kind of server can't be looked through".into())
     }
 

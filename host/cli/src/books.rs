@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use anyhow::{Context, Result, bail};
 use wharf_capabilities::secrets::Keyring;
 use wharf_model::{Clock, Millis, SystemClock};
-use wharf_store::Books;
+use wharf_store::{Books, Meta, tables::COPYING};
 use wharf_store_postgres::PostgresStore;
 use wharf_store_sqlite::SqliteStore;
 
@@ -40,6 +40,7 @@ pub async fn open(config: &Config, purpose: Use) -> Result<Opened> {
         let store = PostgresStore::open(&url, config.database_connections.get())
             .await
             .context("can't open the books on PostgreSQL: see `database_url`")?;
+        whole(&store).await?;
         return Ok(Opened { clock: store.clock(), books: Arc::new(store), _lock: None });
     }
     let lock = match purpose {
@@ -47,11 +48,22 @@ pub async fn open(config: &Config, purpose: Use) -> Result<Opened> {
         Use::Beside => None,
     };
     let store = SqliteStore::open(dir.join("wharf.db")).await.context("can't open the books")?;
+    whole(&store).await?;
     Ok(Opened { books: Arc::new(store), clock: Arc::new(SystemClock), _lock: lock })
 }
 
+/// Refuses books into which a copy has not ended.
+async fn whole(books: &impl Meta) -> Result<()> {
+    if books.meta(COPYING).await?.is_some() {
+        bail!(
+            "a copy into these books has not ended, so that much is missing: run the same `wharf store copy` (or `restore`) again"
+        );
+    }
+    Ok(())
+}
+
 /// Holds the data folder: two hosts on one SQLite file would be two writers.
-fn lock(dir: &Path) -> Result<std::fs::File> {
+pub fn lock(dir: &Path) -> Result<std::fs::File> {
     let file = std::fs::File::create(dir.join("lock"))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
@@ -64,7 +76,7 @@ fn lock(dir: &Path) -> Result<std::fs::File> {
 }
 
 /// Where a word stands in the books that only their own master key can read.
-const KEY_CHECK: (&str, &str) = ("wharf", "key-check");
+pub const KEY_CHECK: (&str, &str) = ("wharf", "key-check");
 
 /// Refuses a master key that is not the one that the secrets in the books were sealed with: every host of the same books
 /// needs the same, and a restored backup needs its own.

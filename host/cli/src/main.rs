@@ -7,6 +7,7 @@ mod door;
 mod operate;
 mod remote;
 mod serve;
+mod store;
 mod supervisor;
 mod support;
 
@@ -53,6 +54,9 @@ enum Command {
     /// Sold VMs.
     #[command(subcommand)]
     Service(ServiceCommand),
+    /// The books: bring up to date, check, copy, back up, restore.
+    #[command(subcommand)]
+    Store(store::StoreCommand),
     /// Scheduled work of the host itself.
     #[command(subcommand)]
     Job(operate::JobCommand),
@@ -201,6 +205,7 @@ async fn run(command: Command) -> Result<()> {
             let new = NewToken { scopes, panel, note, expires_ms: None };
             serve::create_token(&config::load(&config)?, new, expires_in).await
         }
+        Command::Store(command) => store::run(command).await,
         Command::Job(command) => operate::job(command).await,
         Command::Cluster(command) => operate::cluster(command).await,
         Command::Pause(command) => operate::pause(command).await,

@@ -135,6 +135,14 @@ fn keyring(config: &Config) -> Result<Keyring> {
     Keyring::read(&file).with_context(|| format!("can't use the master key {}", file.display()))
 }
 
+/// The same, for who must not make a new one.
+pub fn existing_keyring(config: &Config) -> Result<Option<Keyring>> {
+    let there = config.master_key_file.is_some()
+        || supervisor::master_key().is_some()
+        || config.data_dir.join("master.key").exists();
+    if there { keyring(config).map(Some) } else { Ok(None) }
+}
+
 /// Makes a token in the books of the data folder; the host may run meanwhile.
 pub async fn create_token(config: &Config, new: NewToken, expires_in: Option<u32>) -> Result<()> {
     let Opened { books, clock, .. } = books::open(config, Use::Beside).await?;

@@ -12,6 +12,7 @@ mod jobs;
 mod notices;
 pub mod pause;
 pub mod presence;
+pub mod reconcile;
 mod step;
 mod watcher;
 pub mod wish;
@@ -140,13 +141,20 @@ impl Engine {
     /// Works until `stop` becomes true; then finishes what it is writing, gives its claims back and returns.
     pub async fn run(self: Arc<Self>, stop: watch::Receiver<bool>) {
         tokio::join!(
-            Arc::clone(&self).work_loop(stop.clone()),
-            Arc::clone(&self).watch_tasks(stop.clone()),
-            Arc::clone(&self).dns_loop(stop.clone()),
-            Arc::clone(&self).delivery_loop(stop.clone()),
             Arc::clone(&self).presence_loop(stop.clone()),
             Arc::clone(&self).signal_loop(stop.clone()),
-            Arc::clone(&self).job_loop(stop),
+            async {
+                if !self.merged(stop.clone()).await {
+                    return;
+                }
+                tokio::join!(
+                    Arc::clone(&self).work_loop(stop.clone()),
+                    Arc::clone(&self).watch_tasks(stop.clone()),
+                    Arc::clone(&self).dns_loop(stop.clone()),
+                    Arc::clone(&self).delivery_loop(stop.clone()),
+                    Arc::clone(&self).job_loop(stop),
+                );
+            }
         );
     }
 

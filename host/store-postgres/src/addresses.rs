@@ -183,6 +183,7 @@ impl Addresses for PostgresStore {
                         .into());
                     }
                     None => {
+                        let first = first.max(crate::tables::above(c, &server).await?.saturating_add(1));
                         let used = query_scalar!(
                             "SELECT vmid FROM vmid WHERE server = $1 AND vmid >= $2",
                             server,
@@ -190,7 +191,8 @@ impl Addresses for PostgresStore {
                         )
                         .fetch_all(&mut *c)
                         .await?;
-                        let used: BTreeSet<i64> = used.into_iter().collect();
+                        let foreign = crate::tables::foreign(c, &server, first).await?;
+                        let used: BTreeSet<i64> = used.into_iter().chain(foreign).collect();
                         let free = (first..).find(|n| !taken.contains(n) && !used.contains(&i64::from(*n)));
                         let vmid = free.ok_or_else(|| {
                             StoreError::Conflict(format!("no VM number from {first} on is free on {server}"))
@@ -386,6 +388,27 @@ async fn taken_in(c: &mut PgConnection, range: &Range, ended_by: Millis) -> Db<B
     .fetch_all(&mut *c)
     .await?;
     rows.iter().map(|bytes| Ok(leases::number(address(family, bytes)?).1)).collect()
+}
+
+/// Makes an address that nobody holds rest for as long as is said; one that a service holds stays as it is.
+pub(crate) async fn rest(c: &mut PgConnection, lease: &Lease) -> Db<()> {
+    let (family, key) = address_key(lease.address);
+    let network = to_json(&lease.network, "lease.network")?;
+    sqlx::query(
+        "INSERT INTO lease (domain, family, address, pool, service_id, place, network, ptr, leased_ms, free_after_ms)
+         VALUES ($1, $2, $3, $4, NULL, 0, $5, NULL, $6, $7)
+         ON CONFLICT (domain, family, address) DO UPDATE SET free_after_ms = $7 WHERE lease.service_id IS NULL",
+    )
+    .bind(&lease.domain)
+    .bind(family)
+    .bind(key)
+    .bind(&lease.pool)
+    .bind(network)
+    .bind(lease.leased_ms)
+    .bind(lease.free_after_ms)
+    .execute(&mut *c)
+    .await?;
+    Ok(())
 }
 
 async fn put_lease(c: &mut PgConnection, lease: &Lease) -> Db<()> {

@@ -196,7 +196,8 @@ const CHECKS: [(&str, &str); 5] = [
         "services have a VM number that is not reserved for them",
     ),
     (
-        "SELECT COUNT(*) FROM (SELECT seq, ROW_NUMBER() OVER (ORDER BY seq) + (SELECT MIN(seq) FROM event) - 1 AS expected FROM event) e WHERE e.seq <> e.expected",
+        // Restored books go on a million further.
+        "SELECT COUNT(*) FROM (SELECT seq - LAG(seq) OVER (ORDER BY seq) AS step FROM event) e WHERE e.step > 1 AND e.step < 1000000",
         "events are numbered with a gap",
     ),
 ];

@@ -15,16 +15,18 @@ use sqlx::{
 use uuid::Uuid;
 use wharf_model::{Millis, event::NewEvent, operation::Reason};
 use wharf_store::{
-    Claim, Meta, Result,
+    Claim, Merge, Meta, Result,
     rows::{from_json, to_json, uid},
     rules,
-    tables::{Cell, Counters, Kind, Row, Rows, Snapshot, TABLES, Table, key_of},
+    tables::{Cell, Counters, Kind, Row, Rows, Snapshot, TABLES, Table, floor_key, key_of},
 };
 
 use crate::{
     PostgresStore,
     error::{Db, DbError},
-    events, queue, services,
+    events,
+    lock::Lock,
+    queue, services,
 };
 
 #[async_trait]
@@ -58,6 +60,49 @@ impl Meta for PostgresStore {
     async fn stop_all(&self, reason: Reason, now: Millis) -> Result<u64> {
         self.write(move |c| Box::pin(async move { stop_all(c, &reason, now).await })).await
     }
+
+    async fn merge(&self, merge: Merge) -> Result<()> {
+        self.write(move |c| {
+            Box::pin(async move {
+                Lock::Numbers(&merge.server).take(c).await?;
+                for (vmid, why) in merge.burnt {
+                    query("INSERT INTO foreign_vmid (server, vmid, why) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING")
+                        .bind(&merge.server)
+                        .bind(i64::from(vmid))
+                        .bind(why)
+                        .execute(&mut *c)
+                        .await?;
+                }
+                let above = merge.above.max(above(c, &merge.server).await?);
+                query("INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = $2")
+                    .bind(floor_key(&merge.server))
+                    .bind(above.to_string())
+                    .execute(&mut *c)
+                    .await?;
+                for lease in merge.resting {
+                    crate::addresses::rest(c, &lease).await?;
+                }
+                Ok(())
+            })
+        })
+        .await
+    }
+}
+
+/// The greatest number that was seen on the server when restored books were merged with it.
+pub(crate) async fn above(c: &mut PgConnection, server: &str) -> Db<u32> {
+    let value: Option<String> =
+        query_scalar("SELECT value FROM meta WHERE key = $1").bind(floor_key(server)).fetch_optional(&mut *c).await?;
+    Ok(value.and_then(|v| v.parse().ok()).unwrap_or(0))
+}
+
+/// Numbers that are taken there by what these books do not know.
+pub(crate) async fn foreign(c: &mut PgConnection, server: &str, first: u32) -> Db<Vec<i64>> {
+    Ok(query_scalar("SELECT vmid FROM foreign_vmid WHERE server = $1 AND vmid >= $2")
+        .bind(server)
+        .bind(i64::from(first))
+        .fetch_all(&mut *c)
+        .await?)
 }
 
 /// In one transaction, whole: no host works on these books, so no order of locks is broken.

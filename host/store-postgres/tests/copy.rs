@@ -95,6 +95,9 @@ impl Meta for Dying<'static> {
     async fn stop_all(&self, reason: Reason, now: i64) -> Result<u64> {
         self.books.stop_all(reason, now).await
     }
+    async fn merge(&self, merge: wharf_store::Merge) -> Result<()> {
+        self.books.merge(merge).await
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -115,10 +115,16 @@ impl SqliteStore {
         if tokio::fs::try_exists(partial).await.map_err(io)? {
             tokio::fs::remove_file(partial).await.map_err(io)?;
         }
+        // SQLite writes into an empty file as into none, and keeps who may read it: there are secrets in it.
+        let mut private = tokio::fs::OpenOptions::new();
+        private.write(true).create_new(true).mode(0o600).open(partial).await.map_err(io)?;
         let mut reader = self.reader().await?;
         sqlx::query("VACUUM INTO ?1").bind(name).execute(&mut *reader).await.map_err(DbError::from)?;
         tokio::fs::File::open(partial).await.map_err(io)?.sync_all().await.map_err(io)?;
-        tokio::fs::rename(partial, path).await.map_err(io)
+        tokio::fs::rename(partial, path).await.map_err(io)?;
+        // The name must last as the file does.
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        tokio::fs::File::open(folder).await.map_err(io)?.sync_all().await.map_err(io)
     }
 
     /// Reads the whole file and returns what is wrong with it, one sentence each; empty = all is well.

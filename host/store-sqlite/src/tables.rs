@@ -10,10 +10,10 @@ use sqlx::{
 use uuid::Uuid;
 use wharf_model::{Millis, operation::Reason};
 use wharf_store::{
-    Claim, Meta, Result,
+    Claim, Merge, Meta, Result,
     rows::uid,
     rules,
-    tables::{Cell, Counters, Kind, Row, Rows, Snapshot, TABLES, Table},
+    tables::{Cell, Counters, Kind, Row, Rows, Snapshot, TABLES, Table, floor_key},
 };
 
 use crate::{
@@ -57,6 +57,51 @@ impl Meta for SqliteStore {
     async fn stop_all(&self, reason: Reason, now: Millis) -> Result<u64> {
         self.writer.run(move |c| Box::pin(async move { stop_all(c, &reason, now).await })).await
     }
+
+    async fn merge(&self, merge: Merge) -> Result<()> {
+        self.writer
+            .run(move |c| {
+                Box::pin(async move {
+                    for (vmid, why) in merge.burnt {
+                        query(
+                            "INSERT INTO foreign_vmid (server, vmid, why) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+                        )
+                        .bind(&merge.server)
+                        .bind(vmid)
+                        .bind(why)
+                        .execute(&mut *c)
+                        .await?;
+                    }
+                    let above = merge.above.max(above(c, &merge.server).await?);
+                    query("INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2")
+                        .bind(floor_key(&merge.server))
+                        .bind(above.to_string())
+                        .execute(&mut *c)
+                        .await?;
+                    for lease in merge.resting {
+                        crate::addresses::rest(c, &lease).await?;
+                    }
+                    Ok(())
+                })
+            })
+            .await
+    }
+}
+
+/// The greatest number that was seen on the server when restored books were merged with it.
+pub(crate) async fn above(c: &mut SqliteConnection, server: &str) -> Db<u32> {
+    let value: Option<String> =
+        query_scalar("SELECT value FROM meta WHERE key = ?1").bind(floor_key(server)).fetch_optional(&mut *c).await?;
+    Ok(value.and_then(|v| v.parse().ok()).unwrap_or(0))
+}
+
+/// Numbers that are taken there by what these books do not know.
+pub(crate) async fn foreign(c: &mut SqliteConnection, server: &str, first: u32) -> Db<Vec<i64>> {
+    Ok(query_scalar("SELECT vmid FROM foreign_vmid WHERE server = ?1 AND vmid >= ?2")
+        .bind(server)
+        .bind(first)
+        .fetch_all(&mut *c)
+        .await?)
 }
 
 async fn stop_all(c: &mut SqliteConnection, reason: &Reason, now: Millis) -> Db<u64> {

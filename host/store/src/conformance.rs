@@ -48,6 +48,7 @@ macro_rules! each_conformance_case {
             queue::the_oldest_due_is_claimed_first,
             queue::workers_never_share_a_run,
             queue::a_clock_that_was_set_back_stops_nobody,
+            addresses::what_was_seen_on_a_server_is_never_given_out,
             queue::in_restored_books_every_live_operation_ends_in_needs_admin,
             queue::a_commit_writes_everything_together,
             queue::a_refused_commit_writes_nothing,

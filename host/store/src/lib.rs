@@ -79,6 +79,20 @@ pub trait Meta: Send + Sync + 'static {
     /// For books that were restored from a backup: every live operation, and every one behind it, ends in `needs-admin` with
     /// this reason, as if its worker had said so; nobody's claim holds any more. Returns how many.
     async fn stop_all(&self, reason: Reason, now: Millis) -> Result<u64>;
+    /// What was seen on a server is never given out by these books.
+    async fn merge(&self, merge: Merge) -> Result<()>;
+}
+
+/// What a look through a server has shown that restored books may not know.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Merge {
+    pub server: String,
+    /// Numbers that are taken for ever, and why.
+    pub burnt: Vec<(u32, String)>,
+    /// New numbers are greater than this. Never lowered.
+    pub above: u32,
+    /// Addresses that are nobody's in these books, and until when each rests; those that a service holds stay as they are.
+    pub resting: Vec<Lease>,
 }
 
 /// A host process that works on these books.

@@ -183,6 +183,8 @@ struct State {
     jobs: BTreeMap<String, Job>,
 
     meta: BTreeMap<String, String>,
+    /// Numbers on servers that are taken by what these books do not know.
+    foreign: BTreeMap<(String, u32), String>,
 }
 
 #[derive(Default)]

@@ -68,6 +68,7 @@ pub const TABLES: &[Table] = &[
     Table { name: "rollout", columns: &[("id", Text), ("current", Text), ("previous", Text), ("enabled", Int), ("revision", Int)], key: &["id"], page: 2000 },
     Table { name: "job", columns: &[("name", Text), ("every_ms", Int), ("stale_ms", Int), ("due_ms", Int), ("was_due_ms", Int), ("owner", Text), ("epoch", Int), ("forced", Int), ("declared_ms", Int), ("last_begun_ms", Int), ("last_ended_ms", Int), ("last_ok_ms", Int), ("last_result", Text), ("last_error", Text), ("last_epoch", Int), ("runs", Int), ("took_over", Int)], key: &["name"], page: 2000 },
     Table { name: "rest_clock", columns: &[("id", Int), ("at_ms", Int), ("looks", Int)], key: &["id"], page: 2000 },
+    Table { name: "foreign_vmid", columns: &[("server", Text), ("vmid", Int), ("why", Text)], key: &["server", "vmid"], page: 2000 },
     Table { name: "meta", columns: &[("key", Text), ("value", Text)], key: &["key"], page: 2000 },
 ];
 
@@ -75,6 +76,11 @@ pub const TABLES: &[Table] = &[
 pub const COPYING: &str = "copying";
 /// Where `meta` says that these books were restored, and that nothing may be sent before they were merged with the clusters.
 pub const RECONCILE: &str = "reconcile";
+
+/// Where `meta` says above which number a server's VMs are numbered since books were merged with it.
+pub fn floor_key(server: &str) -> String {
+    format!("numbers-above/{server}")
+}
 
 /// The last numbers that were given out: pruning takes rows, never numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -824,6 +824,10 @@ impl Effector for Executor {
         super::survey::guests(&self.servers, server).await
     }
 
+    async fn remembered(&self, server: &str) -> Result<std::collections::BTreeMap<u32, String>, String> {
+        super::survey::remembered(&self.servers, server).await
+    }
+
     async fn guest_config(&self, server: &str, guest: &Guest) -> Result<Option<GuestConfig>, String> {
         super::survey::config(&self.servers, server, guest).await
     }

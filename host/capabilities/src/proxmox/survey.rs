@@ -1,6 +1,6 @@
 //! A look through a whole server, for what compares it with the books: reads only. A parked server is left alone.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use super::{
     Servers,
@@ -21,6 +21,31 @@ pub(super) async fn guests(servers: &Servers, server: &str) -> Result<Vec<Guest>
         .iter()
         .map(|(vmid, vm)| Guest { vmid: *vmid, node: vm.node.clone(), template: vm.template, container: vm.container })
         .collect())
+}
+
+/// How many tasks of a node are read: more than a node keeps.
+const TASKS: &str = "50000";
+
+/// Every node is asked for its tasks, so that every node has answered.
+pub(super) async fn remembered(servers: &Servers, server: &str) -> Result<BTreeMap<u32, String>, String> {
+    let client = servers.client(server).await.map_err(|e| e.to_string())?;
+    let resources = client.resources(true).await.map_err(|e| e.to_string())?;
+    let mut numbers = BTreeMap::new();
+    for node in &resources.nodes {
+        if !node.online {
+            return Err(format!("the node {} is offline: what is on it can't be seen", node.name));
+        }
+        let path = format!("/nodes/{}/tasks", segment(&node.name));
+        let params = [("limit", TASKS), ("source", "all")];
+        let tasks = client.get(&path, &params).await.map_err(|e| format!("{}: {e}", node.name))?;
+        for task in tasks.as_array().into_iter().flatten() {
+            // Guests' work is named qm…, vz…; others have ids that are no numbers.
+            if let Ok(vmid) = text(task, "id").parse() {
+                numbers.insert(vmid, text(task, "user").to_owned());
+            }
+        }
+    }
+    Ok(numbers)
 }
 
 /// Its configuration as it is written: what waits for the next start is in it.

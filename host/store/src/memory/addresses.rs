@@ -155,11 +155,12 @@ impl Addresses for MemoryStore {
                         "the service {service} has number {vmid} on server {on}"
                     )));
                 }
-                None => (first..)
-                    .find(|n| !taken.contains(n) && !state.vmids.contains_key(&(server.to_owned(), *n)))
-                    .ok_or_else(|| {
-                    StoreError::Conflict(format!("no VM number from {first} on is free on {server}"))
-                })?,
+                None => (first.max(state.above(server).saturating_add(1))..)
+                    .find(|n| {
+                        let key = (server.to_owned(), *n);
+                        !taken.contains(n) && !state.vmids.contains_key(&key) && !state.foreign.contains_key(&key)
+                    })
+                    .ok_or_else(|| StoreError::Conflict(format!("no VM number from {first} on is free on {server}")))?,
             };
             state.vmids.insert((server.to_owned(), vmid), (service, true));
             if let Some(row) = state.services.get_mut(&service) {

@@ -4,8 +4,12 @@ use async_trait::async_trait;
 use uuid::Uuid;
 use wharf_model::{Millis, operation::Reason};
 
-use super::MemoryStore;
-use crate::{Claim, Meta, Result, rules};
+use super::{MemoryStore, State};
+use crate::{
+    Claim, Merge, Meta, Result,
+    rules::{self, leases},
+    tables::floor_key,
+};
 
 #[async_trait]
 impl Meta for MemoryStore {
@@ -42,5 +46,37 @@ impl Meta for MemoryStore {
             }
             Ok(stopped)
         })
+    }
+
+    async fn merge(&self, merge: Merge) -> Result<()> {
+        self.write("merge", |state| {
+            for (vmid, why) in merge.burnt {
+                state.foreign.entry((merge.server.clone(), vmid)).or_insert(why);
+            }
+            let above = merge.above.max(state.above(&merge.server));
+            state.meta.insert(floor_key(&merge.server), above.to_string());
+            for mut lease in merge.resting {
+                let (family, number) = leases::number(lease.address);
+                let there = state.leases.entry((lease.domain.clone(), family, number));
+                there
+                    .and_modify(|l| {
+                        if l.service_id.is_none() {
+                            l.free_after_ms = lease.free_after_ms
+                        }
+                    })
+                    .or_insert_with(|| {
+                        (lease.service_id, lease.index, lease.ptr) = (None, 0, None);
+                        lease
+                    });
+            }
+            Ok(())
+        })
+    }
+}
+
+impl State {
+    /// The greatest number that was seen on the server when restored books were merged with it.
+    pub(super) fn above(&self, server: &str) -> u32 {
+        self.meta.get(&floor_key(server)).and_then(|v| v.parse().ok()).unwrap_or(0)
     }
 }

@@ -1,0 +1,162 @@
+//! Books that were lost and restored from a backup: orders since then are not in them, but their VMs are on the cluster. No
+//! number and no address that the cluster has ever seen is given to anybody else.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    process::Output,
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use wharf_e2e::{
+    journey::{Built, House, Setup},
+    powerdns::Dns,
+    whmcs::params,
+};
+
+const PATIENCE: Duration = Duration::from_secs(180);
+
+fn wharf(arguments: &[&str]) -> Output {
+    let built = Built::in_target().unwrap();
+    std::process::Command::new(built.wharf).args(arguments).env_remove("WHARF_TOKEN").output().unwrap()
+}
+
+fn words(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// Everything that VMs of the cluster have or had: numbers with their owners, addresses with theirs.
+#[derive(Default)]
+struct Seen {
+    numbers: BTreeMap<String, BTreeSet<String>>,
+    addresses: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Seen {
+    async fn look(&mut self, house: &House) {
+        let state = house.cluster().await.unwrap();
+        for (vmid, vm) in state["vms"].as_object().unwrap() {
+            let description = vm["config"]["description"].as_str().unwrap_or_default();
+            let Some(at) = description.find("wharf:") else { continue };
+            let owner: String = description[at..].chars().take(42).collect();
+            self.numbers.entry(vmid.clone()).or_default().insert(owner.clone());
+            for (_, line) in vm["config"].as_object().unwrap().iter().filter(|(key, _)| key.starts_with("ipconfig")) {
+                for part in line.as_str().unwrap().split(',') {
+                    if let Some(ip) = part.strip_prefix("ip=").or_else(|| part.strip_prefix("ip6=")) {
+                        self.addresses.entry(ip.to_owned()).or_default().insert(owner.clone());
+                    }
+                }
+            }
+        }
+    }
+
+    fn doubled(&self) -> Vec<String> {
+        let all = self.numbers.iter().chain(&self.addresses);
+        all.filter(|(_, owners)| owners.len() > 1).map(|(what, owners)| format!("{what}: {owners:?}")).collect()
+    }
+}
+
+async fn say(house: &House, verb: &str, numbers: std::ops::Range<u32>) {
+    for n in numbers {
+        let params = params(n, "linked", &format!("vm{n}.example.com"), json!({}));
+        let (status, body) = house.whmcs.post(verb, &params).await.unwrap();
+        assert!((200..300).contains(&status), "{verb} {n}: {status} {body}");
+    }
+}
+
+async fn all(house: &House, seen: &mut Seen, numbers: std::ops::Range<u32>, phase: &str) {
+    for n in numbers {
+        house.until(&n.to_string(), phase, PATIENCE).await.unwrap();
+        seen.look(house).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_restore_no_number_and_no_address_that_was_ever_seen_is_another_services() {
+    let folder = tempfile::tempdir().unwrap();
+    let timing = json!({"clone_linked": 50, "clone_stub": 10, "configure": 5, "resize": 5, "start": 20, "stop": 20, "shutdown": 20,
+        "destroy": 20, "remove_volume": 5});
+    let setup = Setup {
+        settings: "[engine]\nclaim_ttl_s = 3\n".into(),
+        cluster: json!({ "timing": timing }),
+        dns: Dns::Any,
+        ..Setup::default()
+    };
+    let mut house = House::with(folder.path(), Built::in_target().unwrap(), setup).await.unwrap();
+    let data = folder.path().join("data");
+    let (data_dir, backup) = (data.to_str().unwrap(), folder.path().join("backup.db"));
+    let file = backup.to_str().unwrap();
+    let mut seen = Seen::default();
+    say(&house, "create", 1..9).await;
+    all(&house, &mut seen, 1..9, "active").await;
+
+    // While the host runs, and with one order under way.
+    let pause = json!({"scope": "everything", "reason": "a backup with an order under way"});
+    house.client.post("/v1/admin/pauses", &pause).await.unwrap();
+    say(&house, "create", 9..10).await;
+    let done = wharf(&["store", "backup", file, "--data-dir", data_dir]);
+    assert!(done.status.success(), "{}", words(&done));
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&backup).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+
+    house.client.delete("/v1/admin/pauses/everything").await.unwrap();
+
+    // What the backup does not know: twelve more orders, five of which are terminated again.
+    say(&house, "create", 10..22).await;
+    all(&house, &mut seen, 9..22, "active").await;
+    say(&house, "terminate", 15..20).await;
+    all(&house, &mut seen, 15..20, "terminated").await;
+    let polled = feed(&house, 0).await.1;
+
+    // A running host's books can't be replaced.
+    let refused = wharf(&["store", "restore", file, "--replace", "--data-dir", data_dir]);
+    assert!(!refused.status.success() && words(&refused).contains("stop it"), "{}", words(&refused));
+    house.wharf.take().unwrap().kill().await.unwrap();
+    for name in ["wharf.db", "wharf.db-wal", "wharf.db-shm"] {
+        let _ = std::fs::remove_file(data.join(name));
+    }
+    let restored = wharf(&["store", "restore", file, "--data-dir", data_dir]);
+    assert!(restored.status.success(), "{}", words(&restored));
+    house.restart().await.unwrap();
+    let stopped = house.until("9", "needs-admin", PATIENCE).await.unwrap();
+    assert!(stopped.to_string().contains("restored from a backup"), "{stopped}");
+
+    house.client.delete("/v1/admin/pauses/everything").await.unwrap();
+
+    // Taken on, and nothing is done about it.
+    let before = house.cluster().await.unwrap()["vms"].as_object().unwrap().len();
+    say(&house, "create", 30..45).await;
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    assert_eq!(house.cluster().await.unwrap()["vms"].as_object().unwrap().len(), before);
+    let cluster = house.client.get("/v1/admin/cluster").await.unwrap();
+    assert!(cluster["reconcile"].is_string(), "{cluster}");
+
+    let merged = wharf(&["store", "reconcile", "--url", &house.client.url, "--token", &house.client.token]);
+    assert!(merged.status.success(), "{}", words(&merged));
+    let report: Value = serde_json::from_slice(&merged.stdout).unwrap();
+    let unknown = report["findings"].as_array().unwrap();
+    let unknown = unknown.iter().filter(|f| f.as_str().unwrap().contains("do not know")).count();
+    assert_eq!(unknown, 7, "twelve orders less five that were terminated: {report}");
+
+    all(&house, &mut seen, 30..45, "active").await;
+    assert_eq!(seen.doubled(), Vec::<String>::new());
+    assert!(seen.numbers.len() >= 21 + 15, "{:?}", seen.numbers.keys());
+    let told = feed(&house, polled).await.0;
+    assert!(told.contains("shop:44"), "a panel that goes on from the last number it saw misses nothing");
+    let cluster = house.client.get("/v1/admin/cluster").await.unwrap();
+    assert!(cluster["reconcile"].is_null(), "{cluster}");
+}
+
+/// All that the feed says after this number, and its last number.
+async fn feed(house: &House, mut after: i64) -> (String, i64) {
+    let mut told = String::new();
+    loop {
+        let page = house.client.get(&format!("/v1/events?after={after}&limit=200")).await.unwrap();
+        if page["events"].as_array().unwrap().is_empty() {
+            return (told, after);
+        }
+        after = page["next"].as_i64().unwrap();
+        told.push_str(&page.to_string());
+    }
+}
