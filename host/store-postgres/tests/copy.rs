@@ -32,7 +32,7 @@ async fn fill(books: &Books, services: usize) {
         let noise: Vec<u8> = (0..n % 40).map(|_| rand::rng().random()).collect();
         books.put_secret(&format!("service/{}", service.id), "password", &noise, NOW).await.unwrap();
         books.kv_set("p", &format!("k{n}"), &noise, 1_000_000).await.unwrap();
-        books.reserve_vmid("pve", service.id, 100, &[], NOW).await.unwrap();
+        books.reserve_vmid(None, "pve", service.id, 100, &[], NOW).await.unwrap();
         books.append_events(vec![fixture::event(Some(&service), "service.x")], NOW).await.unwrap();
         books.audit(fixture::audit("fill"), NOW).await.unwrap();
     }

@@ -500,8 +500,8 @@ pub async fn room_is_never_promised_twice(books: Books) {
 
 pub async fn what_was_seen_on_a_server_is_never_given_out(books: Books) {
     let a = one(&books, "a").await;
-    let held_by_a = books.lease(wish(a, 1, small()), NOW).await.unwrap();
-    assert_eq!(books.reserve_vmid("pve", a, 100, &[], NOW).await.unwrap(), 100);
+    let held_by_a = books.lease(None, wish(a, 1, small()), NOW).await.unwrap();
+    assert_eq!(books.reserve_vmid(None, "pve", a, 100, &[], NOW).await.unwrap(), 100);
     let seen = |address: &str, free_after_ms| Lease {
         domain: "default".into(),
         address: ip(address),
@@ -523,12 +523,16 @@ pub async fn what_was_seen_on_a_server_is_never_given_out(books: Books) {
     books.merge(crate::Merge { above: 7, ..merge }).await.unwrap();
     assert_eq!(books.leases_of(a).await.unwrap(), held_by_a, "what a service holds stays its own");
     let b = one(&books, "b").await;
-    assert_eq!(books.reserve_vmid("pve", b, 100, &[], NOW).await.unwrap(), 104);
-    assert_eq!(held(&books.lease(wish(b, 1, small()), NOW + 10).await.unwrap()), ["192.0.2.13"]);
+    assert_eq!(books.reserve_vmid(None, "pve", b, 100, &[], NOW).await.unwrap(), 104);
+    assert_eq!(held(&books.lease(None, wish(b, 1, small()), NOW + 10).await.unwrap()), ["192.0.2.13"]);
     let c = one(&books, "c").await;
-    assert_eq!(books.reserve_vmid("pve", c, 100, &[], NOW).await.unwrap(), 106, "105 was seen");
-    assert_eq!(held(&books.lease(wish(c, 1, small()), NOW + 60).await.unwrap()), ["192.0.2.12"], "its rest is over");
+    assert_eq!(books.reserve_vmid(None, "pve", c, 100, &[], NOW).await.unwrap(), 106, "105 was seen");
+    assert_eq!(
+        held(&books.lease(None, wish(c, 1, small()), NOW + 60).await.unwrap()),
+        ["192.0.2.12"],
+        "its rest is over"
+    );
     let d = one(&books, "d").await;
-    assert_eq!(books.reserve_vmid("pve", d, 300, &[], NOW).await.unwrap(), 301);
-    assert_eq!(books.reserve_vmid("other", one(&books, "e").await, 100, &[], NOW).await.unwrap(), 100);
+    assert_eq!(books.reserve_vmid(None, "pve", d, 300, &[], NOW).await.unwrap(), 301);
+    assert_eq!(books.reserve_vmid(None, "other", one(&books, "e").await, 100, &[], NOW).await.unwrap(), 100);
 }

@@ -19,15 +19,15 @@ use wharf_model::{
     job::Job,
     lease::Lease,
     object::{Object, ObjectKind},
-    operation::{LogBody, LogEntry, Operation, OperationId},
+    operation::{LogBody, LogEntry, Operation, OperationId, Reason},
     plugin::{AuditEntry, PluginVersion, Rollout},
     record::{Record, RecordKey},
     service::{Service, ServiceId},
 };
 use wharf_store::{
     Accept, Accepted, Addresses, Books, Claim, Commit, Committed, DnsClaim, Events, Host, HostView, Hosts, JobClaim,
-    JobEnd, Jobs, LeaseWish, NewAudit, Objects, Plugins, Prune, Queue, QueueCounts, RecordOutcome, Records, RestClock,
-    Rested, Result, Room, Run, ServiceFilter, Services, Signal, Signals, StoreError, memory::Fault,
+    JobEnd, Jobs, LeaseWish, Merge, Meta, NewAudit, Objects, Plugins, Prune, Queue, QueueCounts, RecordOutcome,
+    Records, RestClock, Rested, Result, Room, Run, ServiceFilter, Services, Signal, Signals, StoreError, memory::Fault,
 };
 
 type Hook = Box<dyn Fn(&'static str) -> Fault + Send + Sync>;
@@ -76,6 +76,22 @@ impl Elsewhere {
 impl Signals for Elsewhere {
     fn signals(&self) -> Option<tokio::sync::broadcast::Receiver<Signal>> {
         self.books.signals()
+    }
+}
+
+#[async_trait]
+impl Meta for Elsewhere {
+    async fn meta(&self, key: &str) -> Result<Option<String>> {
+        self.call("meta", self.books.meta(key)).await
+    }
+    async fn set_meta(&self, key: &str, value: Option<&str>) -> Result<()> {
+        self.call("set_meta", self.books.set_meta(key, value)).await
+    }
+    async fn stop_all(&self, reason: Reason, now: Millis) -> Result<u64> {
+        self.call("stop_all", self.books.stop_all(reason, now)).await
+    }
+    async fn merge(&self, merge: Merge) -> Result<()> {
+        self.call("merge", self.books.merge(merge)).await
     }
 }
 
