@@ -469,7 +469,7 @@ impl Stage {
                 self.trace.say("at rest");
                 return;
             }
-            if began.elapsed() > ADMIN[usize::from(self.seed % 16 == 0)] && !cleared {
+            if began.elapsed() > ADMIN[usize::from(self.seed.is_multiple_of(16))] && !cleared {
                 cleared = true;
                 self.clear_up();
             }
