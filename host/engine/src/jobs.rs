@@ -9,7 +9,7 @@ mod orphans;
 mod report;
 mod tidy;
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures::FutureExt;
 use serde_json::Value;
@@ -58,6 +58,9 @@ struct Found {
     events: Vec<NewEvent>,
 }
 
+/// A host begins the same job no sooner than this after it began it last.
+const REST: Duration = Duration::from_secs(5);
+
 /// Why a run failed, for an admin.
 #[derive(Debug, thiserror::Error)]
 enum JobError {
@@ -72,6 +75,9 @@ impl Engine {
         let mut declared = false;
         // Dropped with this loop, so that nothing works on when the host is gone.
         let mut runs = JoinSet::new();
+        // Where clocks of hosts are apart, each takes the other's due times for wrong: they must not run a job in turns
+        // without a pause.
+        let mut begun: HashMap<String, Instant> = HashMap::new();
         while !*stop.borrow() {
             if !declared {
                 match self.declare_jobs().await {
@@ -82,9 +88,12 @@ impl Engine {
             self.kill.reach("claim-jobs").await;
             self.see_rest_clock().await;
             let now = self.clock.now_ms();
-            match self.books.claim_jobs(&NAMES, self.owner, self.config.claim_ttl_ms, now).await {
+            begun.retain(|_, at: &mut Instant| at.elapsed() < REST);
+            let names: Vec<&str> = NAMES.into_iter().filter(|name| !begun.contains_key(*name)).collect();
+            match self.books.claim_jobs(&names, self.owner, self.config.claim_ttl_ms, now).await {
                 Ok(claims) => {
                     for claim in claims {
+                        begun.insert(claim.name.clone(), Instant::now());
                         let (engine, stop) = (Arc::clone(&self), stop.clone());
                         runs.spawn(async move {
                             engine.run_job(claim, stop).await;
@@ -95,7 +104,9 @@ impl Engine {
                 Err(error) => tracing::warn!(%error, "can't claim jobs from the books"),
             }
             while runs.try_join_next().is_some() {}
-            let pause = self.pause_until(self.books.next_job_due(&NAMES).await).await;
+            let again = begun.values().map(|at| REST.saturating_sub(at.elapsed())).min().unwrap_or(REST);
+            let names: Vec<&str> = names.into_iter().filter(|name| !begun.contains_key(*name)).collect();
+            let pause = self.pause_until(self.books.next_job_due(&names).await).await.min(again);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = self.job_work.notified() => {}
