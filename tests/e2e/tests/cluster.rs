@@ -70,6 +70,8 @@ struct TakeOvers {
     kills: Vec<(String, i64)>,
     /// Claims that were left behind.
     left: usize,
+    /// When the database was stopped and answered again.
+    down: Vec<(i64, i64)>,
 }
 
 impl TakeOvers {
@@ -83,7 +85,7 @@ impl TakeOvers {
              CREATE TRIGGER note_taken AFTER UPDATE ON queue FOR EACH ROW
                 WHEN (OLD.owner IS NOT NULL AND NEW.owner IS NOT NULL AND NEW.owner <> OLD.owner) EXECUTE FUNCTION note_taken()",
         );
-        Self { kills: Vec::new(), left: 0 }
+        Self { kills: Vec::new(), left: 0, down: Vec::new() }
     }
 
     /// Kills a host and notes what it leaves behind.
@@ -130,6 +132,19 @@ impl TakeOvers {
             part(99).unwrap_or_default(),
             all.last().copied().unwrap_or_default(),
         );
+        for (id, killed) in &self.kills {
+            let late = format!(
+                "SELECT count(*) || ' claims, up to ' || max(at_ms) - {killed} || ' ms' FROM taken
+                 WHERE loser = '{id}' AND at_ms - {killed} > {} HAVING count(*) > 0",
+                LEASE.as_millis() + 2_000
+            );
+            let late = postgres.sql("books", &late);
+            if !late.is_empty() {
+                let down: Vec<String> =
+                    self.down.iter().map(|(from, to)| format!("{}..{}", from - killed, to - killed)).collect();
+                println!("taken over late: {late}; the database was away from the kill on at {down:?} ms");
+            }
+        }
         assert!(!all.is_empty(), "no kill met work");
         assert!(all.iter().all(|took| *took < LEASE + Duration::from_secs(60)), "{all:?}");
     }
@@ -221,9 +236,11 @@ async fn orders_pass_through_killed_hosts_and_a_restarted_database_without_loss_
         }
         if restarts.last().is_some_and(|(when, _)| active >= *when) {
             let (_, how) = restarts.pop().unwrap();
+            let stopped = now_ms();
             cluster.postgres.stop(how);
             sleep(Duration::from_millis(moments.random_range(200..2_000))).await;
             cluster.postgres.run();
+            take_overs.down.push((stopped, now_ms()));
             println!("the database was restarted ({how:?}) with {active} active");
         }
         if active == orders && restarts.is_empty() {

@@ -5,9 +5,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     process::Output,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use postgres_peer::Server;
 use serde_json::{Value, json};
 use wharf_e2e::{
     journey::{Built, House, Setup},
@@ -72,21 +73,48 @@ async fn all(house: &House, seen: &mut Seen, numbers: std::ops::Range<u32>, phas
     }
 }
 
+/// How many orders there are.
+struct Orders {
+    /// Since the backup, all unknown to it.
+    unknown: u32,
+    /// Of those, terminated again before the books are lost.
+    terminated: u32,
+    /// After the restore.
+    after: u32,
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_restore_no_number_and_no_address_that_was_ever_seen_is_another_services() {
+    books_are_lost_and_restored(None, Orders { unknown: 100, terminated: 30, after: 100 }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_restore_into_the_database_no_number_and_no_address_is_another_services() {
+    let postgres = Server::start();
+    let orders = if std::env::var_os("WHARF_TEST_LONG").is_some() { 100 } else { 30 };
+    books_are_lost_and_restored(Some(&postgres), Orders { unknown: orders, terminated: 10, after: orders }).await;
+}
+
+async fn books_are_lost_and_restored(postgres: Option<&Server>, orders: Orders) {
     let folder = tempfile::tempdir().unwrap();
     let timing = json!({"clone_linked": 50, "clone_stub": 10, "configure": 5, "resize": 5, "start": 20, "stop": 20, "shutdown": 20,
         "destroy": 20, "remove_volume": 5});
     let setup = Setup {
         settings: "[engine]\nclaim_ttl_s = 3\n".into(),
+        server: json!({"clones_per_storage": 8}),
         cluster: json!({ "timing": timing }),
         dns: Dns::Any,
+        database: postgres.map(|p| p.database("books", None)),
+        v4: ("10.64.0.10", "10.64.3.250", 22, "10.64.0.1"),
         ..Setup::default()
     };
     let mut house = House::with(folder.path(), Built::in_target().unwrap(), setup).await.unwrap();
     let data = folder.path().join("data");
-    let (data_dir, backup) = (data.to_str().unwrap(), folder.path().join("backup.db"));
-    let file = backup.to_str().unwrap();
+    let (settings, backup) = (folder.path().join("wharf.toml"), folder.path().join("backup.db"));
+    let (file, config) = (backup.to_str().unwrap(), settings.to_str().unwrap());
+    let store = |verb: &[&str]| {
+        wharf(&[&["store"], verb, &["--config", config, "--data-dir", data.to_str().unwrap()]].concat())
+    };
     let mut seen = Seen::default();
     say(&house, "create", 1..9).await;
     all(&house, &mut seen, 1..9, "active").await;
@@ -95,28 +123,40 @@ async fn after_a_restore_no_number_and_no_address_that_was_ever_seen_is_another_
     let pause = json!({"scope": "everything", "reason": "a backup with an order under way"});
     house.client.post("/v1/admin/pauses", &pause).await.unwrap();
     say(&house, "create", 9..10).await;
-    let done = wharf(&["store", "backup", file, "--data-dir", data_dir]);
+    let done = store(&["backup", file]);
     assert!(done.status.success(), "{}", words(&done));
     let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&backup).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
-
     house.client.delete("/v1/admin/pauses/everything").await.unwrap();
 
-    // What the backup does not know: twelve more orders, five of which are terminated again.
-    say(&house, "create", 10..22).await;
-    all(&house, &mut seen, 9..22, "active").await;
-    say(&house, "terminate", 15..20).await;
-    all(&house, &mut seen, 15..20, "terminated").await;
+    // What the backup does not know.
+    let unknown = 10..10 + orders.unknown;
+    let gone = unknown.end - orders.terminated - 2..unknown.end - 2;
+    say(&house, "create", unknown.clone()).await;
+    all(&house, &mut seen, 9..unknown.end, "active").await;
+    say(&house, "terminate", gone.clone()).await;
+    all(&house, &mut seen, gone, "terminated").await;
     let polled = feed(&house, 0).await.1;
 
     // A running host's books can't be replaced.
-    let refused = wharf(&["store", "restore", file, "--replace", "--data-dir", data_dir]);
+    let refused = store(&["restore", file, "--replace"]);
     assert!(!refused.status.success() && words(&refused).contains("stop it"), "{}", words(&refused));
     house.wharf.take().unwrap().kill().await.unwrap();
-    for name in ["wharf.db", "wharf.db-wal", "wharf.db-shm"] {
-        let _ = std::fs::remove_file(data.join(name));
+    if postgres.is_none() {
+        for name in ["wharf.db", "wharf.db-wal", "wharf.db-shm"] {
+            let _ = std::fs::remove_file(data.join(name));
+        }
     }
-    let restored = wharf(&["store", "restore", file, "--data-dir", data_dir]);
+    let begun = Instant::now();
+    let restored = loop {
+        let restored = store(&["restore", file, "--replace"]);
+        // Of a host that was killed, the database knows only that it has been silent for a while.
+        if restored.status.success() || begun.elapsed() > Duration::from_secs(40) {
+            break restored;
+        }
+        assert!(words(&restored).contains("was at work on these books"), "{}", words(&restored));
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    };
     assert!(restored.status.success(), "{}", words(&restored));
     house.restart().await.unwrap();
     let stopped = house.until("9", "needs-admin", PATIENCE).await.unwrap();
@@ -125,8 +165,9 @@ async fn after_a_restore_no_number_and_no_address_that_was_ever_seen_is_another_
     house.client.delete("/v1/admin/pauses/everything").await.unwrap();
 
     // Taken on, and nothing is done about it.
+    let after = unknown.end + 10..unknown.end + 10 + orders.after;
     let before = house.cluster().await.unwrap()["vms"].as_object().unwrap().len();
-    say(&house, "create", 30..45).await;
+    say(&house, "create", after.clone()).await;
     tokio::time::sleep(Duration::from_secs(7)).await;
     assert_eq!(house.cluster().await.unwrap()["vms"].as_object().unwrap().len(), before);
     let cluster = house.client.get("/v1/admin/cluster").await.unwrap();
@@ -135,20 +176,21 @@ async fn after_a_restore_no_number_and_no_address_that_was_ever_seen_is_another_
     let merged = wharf(&["store", "reconcile", "--url", &house.client.url, "--token", &house.client.token]);
     assert!(merged.status.success(), "{}", words(&merged));
     let report: Value = serde_json::from_slice(&merged.stdout).unwrap();
-    let unknown = report["findings"].as_array().unwrap();
-    let unknown = unknown.iter().filter(|f| f.as_str().unwrap().contains("do not know")).count();
-    assert_eq!(unknown, 7, "twelve orders less five that were terminated: {report}");
+    let findings = report["findings"].as_array().unwrap();
+    let strangers = findings.iter().filter(|f| f.as_str().unwrap().contains("do not know")).count();
+    assert_eq!(u32::try_from(strangers).unwrap(), orders.unknown - orders.terminated, "{report}");
 
-    all(&house, &mut seen, 30..45, "active").await;
+    all(&house, &mut seen, after.clone(), "active").await;
     assert_eq!(seen.doubled(), Vec::<String>::new());
-    assert!(seen.numbers.len() >= 21 + 15, "{:?}", seen.numbers.keys());
+    let all_there = usize::try_from(9 + orders.unknown + orders.after).unwrap();
+    assert!(seen.numbers.len() >= all_there, "{:?}", seen.numbers.keys());
     let told = feed(&house, polled).await.0;
-    assert!(told.contains("shop:44"), "a panel that goes on from the last number it saw misses nothing");
+    let last = format!("shop:{}", after.end - 1);
+    assert!(told.contains(&last), "a panel that goes on from the last number it saw misses nothing");
     let cluster = house.client.get("/v1/admin/cluster").await.unwrap();
     assert!(cluster["reconcile"].is_null(), "{cluster}");
 }
 
-/// All that the feed says after this number, and its last number.
 async fn feed(house: &House, mut after: i64) -> (String, i64) {
     let mut told = String::new();
     loop {
