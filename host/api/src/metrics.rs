@@ -112,6 +112,7 @@ fn describe() {
     describe_gauge!("wharf_job_took_over", "Runs of a job whose process died.");
     describe_gauge!("wharf_job_findings", "What a job found that does not agree with the books.");
     describe_gauge!("wharf_pauses", "Pauses that hold something back.");
+    describe_gauge!("wharf_reconcile", "1 while restored books wait to be reconciled.");
     describe_gauge!("wharf_build_info", "1, with the version.");
     describe_gauge!("process_resident_memory_bytes", "Resident memory.");
 }
@@ -169,6 +170,9 @@ async fn measure(api: &Api, exporter: &Exporter) -> Result<(), Problem> {
     let settled = counts.records - counts.records_failed;
     let records = [("waiting", settled), ("failed", counts.records_failed)];
     exporter.set("wharf_records_open", "state", records.map(|(k, n)| (k.to_owned(), number(n))));
+
+    let restored = books.meta(wharf_store::tables::RECONCILE).await?.is_some();
+    gauge!("wharf_reconcile").set(if restored { 1.0 } else { 0.0 });
 
     let phases = books.phase_counts().await?;
     let phases = Phase::ALL.map(|p| {

@@ -73,7 +73,7 @@ pub enum StoreCommand {
     /// Put a backup in the place of the books. No host may run.
     Restore {
         file: PathBuf,
-        /// Even if there are books: a SQLite file is kept aside, the rows of a PostgreSQL database are lost.
+        /// Even if there are books: they are kept aside, a SQLite file as it is, the rows of a PostgreSQL database as a backup.
         #[arg(long)]
         replace: bool,
         #[command(flatten)]
@@ -251,27 +251,29 @@ async fn backup(config: &Config, file: &Path) -> Result<()> {
     );
     match &kept {
         Kept::Sqlite(store) => store.backup(file).await?,
-        Kept::Postgres(store) => {
-            ensure!(!file.exists(), "{} exists already: choose another name", file.display());
-            let work = beside(file, ".copying");
-            remove(&work)?;
-            private(&work)?;
-            let written = async {
-                let copy = SqliteStore::open(&work).await?;
-                let done = copy_snapshot(store, &copy, &|line| eprintln!("{line}")).await?;
-                copy.backup(file).await?;
-                Ok::<_, wharf_store::StoreError>(done)
-            };
-            let written = written.await;
-            remove(&work)?;
-            written?;
-        }
+        Kept::Postgres(store) => rows_to_file(store, file).await?,
     }
     println!(
         "{} holds the books; it is of no use without the master key, and with it holds every secret",
         file.display()
     );
     Ok(())
+}
+
+/// One moment of a database's books.
+async fn rows_to_file(store: &PostgresStore, file: &Path) -> Result<()> {
+    ensure!(!file.exists(), "{} exists already: choose another name", file.display());
+    let work = beside(file, ".copying");
+    remove(&work)?;
+    private(&work)?;
+    let written = async {
+        let copy = SqliteStore::open(&work).await?;
+        copy_snapshot(store, &copy, &|line| eprintln!("{line}")).await?;
+        copy.backup(file).await
+    };
+    let written = written.await;
+    remove(&work)?;
+    Ok(written?)
 }
 
 async fn reconcile(host: &RemoteArguments, without: Vec<String>) -> Result<()> {
@@ -324,7 +326,7 @@ async fn restore(config: &Config, file: &Path, replace: bool) -> Result<()> {
                 std::fs::rename(&ready, &books)?;
                 std::fs::File::open(dir)?.sync_all()?;
             }
-            Some(url) => into_database(&store, url, replace).await?,
+            Some(url) => into_database(&store, url, replace.then_some(&books)).await?,
         }
         Ok(stopped)
     };
@@ -352,16 +354,23 @@ async fn mark(store: &SqliteStore, made_ms: Option<i64>) -> Result<u64> {
     Ok(stopped)
 }
 
-async fn into_database(store: &SqliteStore, url: &str, replace: bool) -> Result<()> {
+/// `replaced`: what is there is kept under this name, with an end to it.
+async fn into_database(store: &SqliteStore, url: &str, replaced: Option<&PathBuf>) -> Result<()> {
     let kept = postgres(url).await?;
     kept.idle().await?;
-    if replace {
+    if let (Some(file), Kept::Postgres(rows)) = (replaced, &kept) {
+        // An unfinished restore before this one has kept them already, and what is there now is none.
+        if rows.meta(COPYING).await?.is_none() {
+            let file = beside(file, &format!(".replaced-{}", SystemClock.now_ms()));
+            rows_to_file(rows, &file).await.context("can't keep the books that would be replaced")?;
+            println!("the books that were there are kept as {}", file.display());
+        }
         // Marked first: a host that starts while rows are replaced refuses to serve them.
-        kept.rows().set_meta(COPYING, Some("restore")).await?;
+        rows.set_meta(COPYING, Some("restore")).await?;
     }
-    copy(store, kept.rows(), replace, &|line| eprintln!("{line}"))
+    copy(store, kept.rows(), replaced.is_some(), &|line| eprintln!("{line}"))
         .await
-        .context("can't restore into the database; --replace takes what is in it away")?;
+        .context("can't restore into the database; --replace keeps what is in it as a file, and takes its place")?;
     kept.idle().await
 }
 

@@ -132,6 +132,8 @@ impl Engine {
 
     /// How long a loop may sleep: until something is due, and never longer than the sweep.
     pub(crate) async fn pause_until(&self, due: wharf_store::Result<Option<i64>>) -> Duration {
+        // What comes between the look and the sleep must wake the loop all the same.
+        self.kill.reach("rest").await;
         let longest = self.config.sweep_ms;
         let ms = match due {
             Ok(Some(due)) => (due - self.clock.now_ms()).clamp(1, longest),

@@ -158,6 +158,16 @@ async fn books_are_lost_and_restored(postgres: Option<&Server>, orders: Orders) 
         tokio::time::sleep(Duration::from_secs(2)).await;
     };
     assert!(restored.status.success(), "{}", words(&restored));
+    if postgres.is_some() {
+        let kept = words(&restored).lines().find_map(|l| l.split_once("kept as ").map(|(_, f)| f.to_owned())).unwrap();
+        let (aside, again) = (folder.path().join("aside"), folder.path().join("again"));
+        std::fs::create_dir(&aside).unwrap();
+        std::fs::copy(kept, aside.join("kept.db")).unwrap();
+        let place = |file: std::path::PathBuf| format!("sqlite:{}", file.display());
+        let checked =
+            wharf(&["store", "copy", "--from", &place(aside.join("kept.db")), "--to", &place(again.join("wharf.db"))]);
+        assert!(checked.status.success(), "what was replaced can be had back: {}", words(&checked));
+    }
     house.restart().await.unwrap();
     let stopped = house.until("9", "needs-admin", PATIENCE).await.unwrap();
     assert!(stopped.to_string().contains("restored from a backup"), "{stopped}");

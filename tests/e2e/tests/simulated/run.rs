@@ -292,13 +292,27 @@ impl Stage {
         let life = Arc::new(Lives { now: Mutex::new(Life::Up), changed: Notify::new() });
         let own = Arc::clone(&life);
         let (trace, traps) = (Arc::clone(&self.trace), Arc::clone(&self.traps));
+        // Tasks run in the order in which they were woken: without this a renewal would never come right beside a commit, or a
+        // wake-up between a look for work and the sleep after it.
+        let order = Arc::new(Mutex::new(StdRng::seed_from_u64(config.seed.unwrap_or_default() ^ 0x0DE4)));
         let clock = Arc::clone(&machine.clock) as Arc<dyn Clock>;
         let host = self
             .world
             .host_by(clock, config, |engine| {
                 engine.set_kill_hook(Arc::new(move |edge| {
                     let (own, trace, traps) = (Arc::clone(&own), Arc::clone(&trace), Arc::clone(&traps));
+                    let order = Arc::clone(&order);
                     async move {
+                        let chance: u32 = order.lock().unwrap().random_range(0..64);
+                        match chance {
+                            0..16 => {
+                                for _ in 0..=chance % 4 {
+                                    tokio::task::yield_now().await;
+                                }
+                            }
+                            16..20 => sleep(Duration::from_millis(u64::from(chance - 15) * 9)).await,
+                            _ => {}
+                        }
                         if edge.contains(':') {
                             trace.edge(at, edge);
                             // Taking a wish on holds no claim.
