@@ -19,7 +19,7 @@ use crate::{
     auth::Peer,
     extract::{Path, Raw},
     services::{REFERENCE, is_reference, turn_of},
-    signature, tokens,
+    signature, tokens, traces,
 };
 
 /// Headers that sign a hook.
@@ -60,6 +60,7 @@ pub async fn receive(
 ) -> Result<Response, Problem> {
     let checked = authenticate(&api, &panel, &headers, &body).await;
     let (known, id) = checked.map_err(|problem| peer.refused(&api, "signature", problem))?;
+    traces::hook(&panel, &verb);
     let content_type =
         headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("application/json").to_owned();
     let Ok(text) = std::str::from_utf8(&body) else {
@@ -79,6 +80,9 @@ pub async fn receive(
         Err((problem, customer_message)) => (problem.status(), refusal(&problem, customer_message)),
     };
     let operation = result.operation.clone();
+    if let Some(operation) = &operation {
+        traces::led_to(operation);
+    }
     metrics::counter!("wharf_hooks_total", "panel" => panel.clone(), "accepted" => result.accepted.to_string())
         .increment(1);
     let answer = api

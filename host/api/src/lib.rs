@@ -23,6 +23,7 @@ mod services;
 mod signature;
 mod throttle;
 pub mod tokens;
+mod traces;
 mod wire;
 
 use std::sync::Arc;
@@ -129,6 +130,7 @@ pub fn router(api: Api) -> Router {
         })
         .layer(DefaultBodyLimit::max(BODY_BYTES))
         .layer(from_fn(bounded))
+        .layer(from_fn(traces::request))
         .layer(from_fn(metrics::count))
         .with_state(api)
 }

@@ -59,6 +59,7 @@ pub struct Config {
     pub engine: EngineSection,
     pub plugins: PluginSection,
     pub retention: RetentionSection,
+    pub traces: TracesSection,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -90,6 +91,47 @@ fn claim_ttl<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error
 pub struct PluginSection {
     /// Wasm stores alive at once.
     pub slots: NonZeroU32,
+}
+
+/// `[traces]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TracesSection {
+    /// Where a collector takes OTLP over HTTP; none = no traces.
+    #[serde(deserialize_with = "endpoint")]
+    pub endpoint: Option<String>,
+    /// The share of traces that is sent, 0.0 to 1.0.
+    #[serde(deserialize_with = "share")]
+    pub sample: f64,
+    /// Headers that the collector asks for, `Name: value` a line. They are in a file because they hold secrets.
+    pub headers_file: Option<PathBuf>,
+}
+
+fn endpoint<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let wrong = |why: &str| {
+        // What is wrong with it may be a password: it is not repeated.
+        serde::de::Error::custom(format!("{why}: it is written as in http://127.0.0.1:4318"))
+    };
+    let url = reqwest::Url::parse(&text).map_err(|_| wrong("is no URL"))?;
+    if !matches!(url.scheme(), "http" | "https") || url.query().is_some() || url.fragment().is_some() {
+        return Err(wrong("is http or https, a host, and a path at most"));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(wrong("must not hold a name or a password; they go into `headers_file`"));
+    }
+    Ok(Some(text))
+}
+
+fn share<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    let share = f64::deserialize(deserializer)?;
+    if (0.0..=1.0).contains(&share) { Ok(share) } else { Err(serde::de::Error::custom("is 0.0 to 1.0")) }
+}
+
+impl Default for TracesSection {
+    fn default() -> Self {
+        Self { endpoint: None, sample: 1.0, headers_file: None }
+    }
 }
 
 /// `[retention]`
@@ -124,6 +166,7 @@ impl Default for Config {
             engine: EngineSection::default(),
             plugins: PluginSection::default(),
             retention: RetentionSection::default(),
+            traces: TracesSection::default(),
         }
     }
 }
@@ -292,6 +335,9 @@ mod tests {
             ("\nlog_format = \"xml\"\n", "line 2", "json"),
             ("metrics_open = \"yes\"\n", "line 1", "boolean"),
             ("listen = \n", "line 1", ""),
+            ("[traces]\nsample = 1.5\n", "line 2", "0.0 to 1.0"),
+            ("[traces]\nendpoint = \"127.0.0.1:4318\"\n", "line 2", "http://"),
+            ("[traces]\nendpoint = \"http://a:b@127.0.0.1:4318\"\n", "line 2", "headers_file"),
         ] {
             let text = refused(file);
             assert!(text.contains(line) && text.contains(remedy), "{file}: {text}");
@@ -318,6 +364,9 @@ mod tests {
                 ("WHARF_METRICS_OPEN", "true"),
                 ("WHARF_ENGINE__CONCURRENCY", "7"),
                 ("WHARF_PLUGINS__SLOTS", "9"),
+                ("WHARF_TRACES__ENDPOINT", "http://127.0.0.1:4318"),
+                ("WHARF_TRACES__SAMPLE", "0.25"),
+                ("WHARF_TRACES__HEADERS_FILE", "/h"),
             ],
         )
         .unwrap();
@@ -328,6 +377,9 @@ mod tests {
             (config.engine.concurrency.get(), config.engine.claim_ttl_s, config.plugins.slots.get()),
             (7, 60, 9)
         );
+        let traces = config.traces;
+        assert_eq!((traces.endpoint.as_deref(), traces.sample), (Some("http://127.0.0.1:4318"), 0.25));
+        assert_eq!(traces.headers_file, Some("/h".into()));
     }
 
     #[test]

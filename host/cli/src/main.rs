@@ -10,6 +10,7 @@ mod serve;
 mod store;
 mod supervisor;
 mod support;
+mod traces;
 
 use std::{path::PathBuf, process::ExitCode};
 

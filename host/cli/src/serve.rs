@@ -7,10 +7,18 @@ use crate::{
     config::{Config, LogFormat},
     door::{self, Door},
     supervisor,
+    traces::Traces,
 };
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use axum::serve::ListenerExt;
 use tokio::sync::watch;
+use tracing::{Level, level_filters::LevelFilter};
+use tracing_subscriber::{
+    Layer,
+    filter::{FilterExt, filter_fn},
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 use wharf_api::{
     Api, Settings,
     metrics::Exporter,
@@ -23,6 +31,7 @@ use wharf_capabilities::{
     secrets::Keyring,
 };
 use wharf_engine::{Engine, EngineConfig};
+use wharf_model::TRACES;
 use wharf_plugins::{Runtime, RuntimeConfig};
 use zeroize::Zeroizing;
 
@@ -30,8 +39,9 @@ use zeroize::Zeroizing;
 const GRACE: Duration = Duration::from_secs(10);
 
 pub async fn serve(config: Config) -> Result<()> {
-    logging(&config)?;
     let _ = rustls::crypto::ring::default_provider().install_default();
+    let traces = Traces::start(&config.traces, &host_name(), &config.listen)?;
+    logging(&config, traces.as_ref())?;
     let metrics = Exporter::install().context("can't set the metrics up")?;
     let Opened { books, clock, _lock } = books::open(&config, Use::Serve).await?;
     let keyring = Arc::new(keyring(&config)?);
@@ -88,6 +98,9 @@ pub async fn serve(config: Config) -> Result<()> {
     if ended.is_err() {
         tracing::warn!("something still ran after {GRACE:?}; it is taken up again at the next start");
     }
+    if let Some(traces) = traces {
+        traces.finish().await;
+    }
     Ok(())
 }
 
@@ -100,17 +113,28 @@ async fn signal() -> Result<()> {
     Ok(())
 }
 
-fn logging(config: &Config) -> Result<()> {
+/// The log, and beside it the traces. What is made for traces only stands in no line.
+fn logging(config: &Config, traces: Option<&Traces>) -> Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_new(&config.log)
         .with_context(|| format!("`log = {}` is no filter", config.log))?;
+    // At each start PostgreSQL says that the table of migrations is there already.
+    let notices = config.log.split(',').any(|part| part.trim().starts_with("sqlx"));
+    let shown = filter_fn(move |what| {
+        let notice = what.target() == "sqlx::postgres::notice" && *what.level() > Level::WARN;
+        what.target() != TRACES && (notices || !notice)
+    });
     // Standard output belongs to the line that says where the host listens.
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
-    let set = match config.log_format {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().try_init(),
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colours);
+    let lines = match config.log_format {
+        LogFormat::Text => lines.boxed(),
+        LogFormat::Json => lines.json().boxed(),
     };
-    set.map_err(|e| anyhow::anyhow!("can't set the log up: {e}"))
+    // `filter_fn` alone would say of nothing that no line shows it, and everything would be asked about at each event.
+    let shown = shown.with_max_level_hint(LevelFilter::TRACE);
+    let mut layers = vec![lines.with_filter(filter.and(shown)).boxed()];
+    layers.extend(traces.map(Traces::layer));
+    tracing_subscriber::registry().with(layers).try_init().map_err(|e| anyhow!("can't set the log up: {e}"))
 }
 
 /// The machine's name, for those who have several.

@@ -4,6 +4,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use futures::{FutureExt, StreamExt};
 use tokio::sync::watch;
+use tracing::Instrument;
 use wharf_capabilities::call::HookBinding;
 use wharf_model::{
     event::Delivery,
@@ -12,7 +13,7 @@ use wharf_model::{
 use wharf_plugins::report::{Action, Failure, Heard};
 use wharf_store::NewAudit;
 
-use crate::Engine;
+use crate::{Engine, traces};
 
 /// Deliveries in flight on this host.
 const CONCURRENCY: usize = 16;
@@ -62,7 +63,10 @@ impl Engine {
     }
 
     async fn deliver(&self, delivery: Delivery) {
-        let again = self.tell(&delivery).await;
+        let span = traces::delivery(&delivery);
+        let again = self.tell(&delivery).instrument(span.clone()).await;
+        span.record("outcome", if again.is_some() { "later" } else { "done" });
+        drop(span);
         let now = self.clock.now_ms();
         let due = again.map(|pause| now + pause);
         self.kill.reach("commit:delivery:before").await;

@@ -12,6 +12,7 @@ use std::{
 
 use futures::{FutureExt, StreamExt};
 use tokio::sync::watch;
+use tracing::Instrument;
 use wharf_capabilities::call::ZoneBinding;
 use wharf_model::{
     object::{ObjectKind, Zone},
@@ -24,7 +25,7 @@ use wharf_plugins::{
 };
 use wharf_store::{DnsClaim, RecordOutcome, StoreError};
 
-use crate::Engine;
+use crate::{Engine, traces};
 
 /// Provider servers that this host writes to at once.
 const SERVERS: usize = 8;
@@ -111,7 +112,8 @@ impl Engine {
         }
         for (name, records) in zones {
             self.books.renew_dns(claim, TTL_MS, self.clock.now_ms()).await?;
-            let (plugin, done) = self.zone_pass(claim, &name, &records).await?;
+            let span = traces::dns_pass(&name, records.len());
+            let (plugin, done) = self.zone_pass(claim, &name, &records).instrument(span).await?;
             self.settle_pass(claim, &plugin, &records, done).await?;
         }
         Ok(())
@@ -255,7 +257,14 @@ impl ZoneJob<'_> {
         self.engine.kill.reach("commit:dns-sent:after").await;
         let batch: Vec<Change> = changes.iter().map(|c| c.change.clone()).collect();
         self.engine.kill.reach("call:dns-apply:before").await;
-        let applied = session.apply(&zone_ref, batch).await.map(|r| r.answer);
+        let span = traces::dns_apply(self.name, batch.len());
+        let applied = session.apply(&zone_ref, batch).instrument(span.clone()).await.map(|r| r.answer);
+        match &applied {
+            Ok(Ok(_)) => traces::end(&span, "answered", true),
+            Ok(Err(_)) => traces::end(&span, "refused", false),
+            Err(error) => traces::end(&span, error.cause.as_str(), false),
+        }
+        drop(span);
         self.engine.kill.reach("call:dns-apply:after").await;
         let report = match applied {
             Ok(Ok(report)) => report,

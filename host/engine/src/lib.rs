@@ -14,6 +14,7 @@ pub mod pause;
 pub mod presence;
 pub mod reconcile;
 mod step;
+mod traces;
 mod watcher;
 pub mod wish;
 mod worker;

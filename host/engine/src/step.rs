@@ -1,5 +1,6 @@
 //! Drives one run: resolve the effect, call the step, commit, again; until it waits or ends.
 
+use tracing::Instrument;
 use wharf_model::{
     manifest::OperationKind,
     operation::{LogBody, Reason, Status, StepResult},
@@ -14,6 +15,7 @@ use wharf_store::{Commit, Committed, EffectChange, Run, Then};
 use crate::{
     Engine,
     effects::Resolved,
+    traces,
     worker::{Hold, Stopped},
 };
 
@@ -56,7 +58,10 @@ impl Engine {
             // What a step asks of the books by itself (addresses, a number, room) is not fenced: a host that stood still must
             // not begin one.
             self.may_send(hold).await?;
-            let answer = self.runtime.step(run.clone()).await;
+            let span = traces::step(&run);
+            let answer = self.runtime.step(run.clone()).instrument(span.clone()).await;
+            traces::stepped(&span, &answer);
+            drop(span);
             self.kill.reach("step:after").await;
             let go_on = match answer {
                 Err(error) => {

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use tracing::Instrument;
 use uuid::Uuid;
 use wharf_model::{
     event::NewEvent,
@@ -15,7 +16,7 @@ use wharf_model::{
 };
 use wharf_store::{Accept, Accepted, Decide, Decision, NewOperation, ServicePatch};
 
-use crate::Engine;
+use crate::{Engine, traces};
 
 /// Whose wish it is, and which service.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,6 +85,18 @@ impl Engine {
         wish: Wish,
         idempotency: Option<Idempotency>,
     ) -> Result<Accepted, WishError> {
+        let span = traces::accept(target, &wish);
+        let done = self.take_on(target, wish, idempotency).instrument(span.clone()).await;
+        traces::accepted(&span, &done);
+        done
+    }
+
+    async fn take_on(
+        &self,
+        target: &Target,
+        wish: Wish,
+        idempotency: Option<Idempotency>,
+    ) -> Result<Accepted, WishError> {
         let now = self.clock.now_ms();
         let decide: Decide = match wish {
             Wish::Provision(order) => {
@@ -122,6 +135,7 @@ impl Engine {
             Accepted::NoService => Err(WishError::NoService),
             done @ Accepted::Done { .. } => {
                 if let Accepted::Done { service, operation: Some(operation), replayed: false } = &done {
+                    traces::operation(service, operation);
                     let (server, service) = (&service.server, wharf_store::queue::subject(service));
                     tracing::info!(service, operation = %operation.id, kind = operation.kind, server, "operation accepted");
                 }

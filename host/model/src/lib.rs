@@ -17,6 +17,10 @@ pub mod service;
 /// Unix time in milliseconds.
 pub type Millis = i64;
 
+/// Target of spans that are made for traces (`[traces]` in the settings). No line of the log shows them, and without a
+/// collector they cost nothing. Nothing goes into one that may not go into a log.
+pub const TRACES: &str = "wharf_traces";
+
 /// Where the time comes from: the system in production, virtual time in tests.
 pub trait Clock: Send + Sync + std::fmt::Debug {
     fn now_ms(&self) -> Millis;

@@ -8,9 +8,10 @@
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
+use tracing::Instrument;
 use wasmtime::{Store, StoreContextMut, Trap, UpdateDeadline, WasmBacktrace, component::Instance};
 use wharf_capabilities::call::{Bound, CallState, Caller, LogLine};
-use wharf_model::object::Grant;
+use wharf_model::{TRACES, object::Grant};
 use wharf_store::StoreError;
 
 use crate::{
@@ -109,10 +110,24 @@ impl Runtime {
         metrics::gauge!("wharf_plugin_stores").set(self.census.now());
         bound_store(&mut store, &self.config, budget);
 
-        let result = tokio::time::timeout(budget, async {
-            let instance = loaded.pre.instantiate_async(&mut store).await?;
-            job(&mut store, &instance, &loaded.exports).await
-        })
+        let span = tracing::info_span!(
+            target: TRACES,
+            "plugin",
+            otel.name = format!("{} {export}", loaded.row.id),
+            plugin = loaded.row.id,
+            version = %loaded.row.version,
+            export,
+            outcome = tracing::field::Empty,
+            otel.status_code = tracing::field::Empty,
+        );
+        let result = tokio::time::timeout(
+            budget,
+            async {
+                let instance = loaded.pre.instantiate_async(&mut store).await?;
+                job(&mut store, &instance, &loaded.exports).await
+            }
+            .instrument(span.clone()),
+        )
         .await;
         let took = began.elapsed();
         let mut data = store.into_data();
@@ -122,6 +137,10 @@ impl Runtime {
             Err(_) => Err((Cause::Timeout, format!("it did not answer within {} ms", budget.as_millis()))),
         };
         let outcome = result.as_ref().map_or_else(|(cause, _)| cause.as_str(), |_| "ok");
+        span.record("outcome", outcome);
+        if result.is_err() {
+            span.record("otel.status_code", "ERROR");
+        }
         let id = data.call.caller.id.clone();
         metrics::counter!("wharf_plugin_calls_total", "plugin" => id.clone(), "export" => export, "outcome" => outcome)
             .increment(1);

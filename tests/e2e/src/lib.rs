@@ -6,6 +6,7 @@
 
 pub mod client;
 pub mod cluster;
+pub mod collector;
 pub mod component;
 pub mod dns;
 pub mod fake_powerdns;

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use postgres_peer::Server;
 use serde_json::{Value, json};
 use wharf_e2e::{
     client::http,
@@ -53,4 +54,23 @@ async fn each_line_about_a_service_names_it_its_operation_and_its_server() {
             assert!(told, "{key} is not in {line}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_on_postgresql_says_nothing_of_tables_that_are_there_unless_an_admin_asks_for_it() {
+    let notice = "already exists, skipping";
+    let postgres = Server::start();
+    let dir = tempfile::tempdir().unwrap();
+    let setup = Setup { database: Some(postgres.database("books", None)), ..Setup::default() };
+    let mut house = House::with(dir.path(), Built::in_target().unwrap(), setup).await.unwrap();
+    let mut said = async |house: &mut House, filter: &str, log: &str| {
+        house.setup.log = filter.into();
+        house.wharf = None;
+        house.wharf = Some(house.another_host(log).await.unwrap());
+        std::fs::read_to_string(house.dir.join(log)).unwrap()
+    };
+    let quiet = said(&mut house, "info", "quiet.log").await;
+    assert!(quiet.contains("serving") && !quiet.contains(notice), "{quiet}");
+    let asked = said(&mut house, "info,sqlx=info", "asked.log").await;
+    assert!(asked.contains(notice), "{asked}");
 }

@@ -26,6 +26,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use serde_json::{Value, json};
 use wharf_e2e::{
     client::http,
+    collector::Collector,
     journey::{Built, House, Secrets, Setup},
     whmcs::{params, sign},
 };
@@ -453,9 +454,11 @@ async fn support_bundle(house: &House) -> Vec<(String, Vec<u8>)> {
 async fn a_marked_secret_is_found_nowhere() {
     let dir = tempfile::tempdir().unwrap();
     let secrets = marked();
+    let collector = Collector::start(0).await.unwrap();
     let setup = Setup {
         secrets: secrets.clone(),
         log: "trace".into(),
+        settings: format!("[traces]\nendpoint = {}\n", json!(collector.url)),
         server: json!({"timeout_ms": 4_000, "heavy_timeout_ms": 4_000}),
         ..Setup::default()
     };
@@ -626,6 +629,11 @@ async fn a_marked_secret_is_found_nowhere() {
     let log = std::fs::read(house.dir.join("wharf.log")).unwrap();
     assert!(memmem(&log, b"TRACE").is_some(), "it does not log all that it could");
     search.look("the host's log", &log);
+    let spans = collector.got();
+    assert!(spans.spans.len() > 100, "{} spans were sent", spans.spans.len());
+    for body in &spans.bodies {
+        search.look("spans that were sent to the collector of traces", body);
+    }
     assert!(search.found.is_empty(), "{} places:\n{}", search.places, search.found.join("\n"));
     println!("{} places, {} codings of {} secrets", search.places, search.needles.len(), 9);
     // The host has seen them: had the echoes not reached it, nothing would be shown by this.

@@ -16,10 +16,11 @@ use tokio::{
     sync::{Mutex as AsyncMutex, Semaphore},
     time::Instant,
 };
-use wharf_model::object::Server;
+use tracing::{Instrument, Span};
+use wharf_model::{TRACES, object::Server};
 use zeroize::Zeroizing;
 
-use super::inventory::Resources;
+use super::{inventory::Resources, template::template};
 use crate::scrub::Scrubber;
 
 /// Short protected calls at once on one node: pvedaemon has three workers, and the admin's own session needs one.
@@ -229,7 +230,10 @@ impl Client {
     }
 
     async fn once(&self, url: &str, request: &Request) -> Result<Value, PveError> {
-        let sent = tokio::time::timeout(request.timeout, self.transport.send(url, &self.authorization, request)).await;
+        let span = self.span(request);
+        let send = self.transport.send(url, &self.authorization, request).instrument(span.clone());
+        let sent = tokio::time::timeout(request.timeout, send).await;
+        note(&span, &sent);
         let answer = match sent {
             Err(_) => {
                 let text = format!("server `{}` did not answer within {} ms", self.name, request.timeout.as_millis());
@@ -246,6 +250,22 @@ impl Client {
         let reason = self.scrubber.text(&answer.reason);
         let body = self.scrubber.bytes(answer.body);
         self.judge(request, Response { reason, body, ..answer })
+    }
+
+    /// Of one request. What it names (nodes, VMs, tasks) and its parameters are left out.
+    fn span(&self, request: &Request) -> Span {
+        tracing::info_span!(
+            target: TRACES,
+            "proxmox",
+            otel.name = format!("{} {}", request.method, template(&request.path)),
+            otel.kind = "client",
+            http.request.method = request.method,
+            url.template = template(&request.path),
+            server = self.name,
+            http.response.status_code = tracing::field::Empty,
+            error.type = tracing::field::Empty,
+            otel.status_code = tracing::field::Empty,
+        )
     }
 
     fn judge(&self, request: &Request, answer: Response) -> Result<Value, PveError> {
@@ -301,6 +321,21 @@ impl Client {
             500 if is_busy(&text) => Err(PveError::Busy(text)),
             _ => Err(PveError::Failed(text)),
         }
+    }
+}
+
+fn note(span: &Span, sent: &Result<Result<Response, TransportError>, tokio::time::error::Elapsed>) {
+    let error = match sent {
+        Ok(Ok(answer)) => {
+            span.record("http.response.status_code", i64::from(answer.status));
+            (answer.status >= 400).then(|| answer.status.to_string())
+        }
+        Ok(Err(TransportError::NotSent(_))) => Some("not-sent".to_owned()),
+        Ok(Err(TransportError::MaybeSent(_))) => Some("no-answer".to_owned()),
+        Err(_) => Some("timeout".to_owned()),
+    };
+    if let Some(error) = error {
+        span.record("error.type", error).record("otel.status_code", "ERROR");
     }
 }
 

@@ -8,6 +8,7 @@ mod inventory;
 pub mod keys;
 mod look;
 mod survey;
+mod template;
 mod test;
 mod tls;
 mod vms;
