@@ -376,10 +376,10 @@ struct Share(f64);
 
 impl Share {
     fn takes(&self, trace: TraceId) -> bool {
-        // The last 62 bits are random in an operation's id, too: before them stand its time and version.
-        const BITS: u32 = 62;
+        // The last 32 bits are random in an operation's id, too: before them stand its time, its version and a counter.
+        const BITS: u32 = 32;
         let random = u128::from_be_bytes(trace.to_bytes()) & ((1 << BITS) - 1);
-        self.0 >= 1.0 || (random as f64) < self.0 * (1_u64 << BITS) as f64
+        (random as f64) < self.0 * (1_u64 << BITS) as f64
     }
 }
 
