@@ -130,7 +130,7 @@ fn logging(config: &Config, traces: Option<&Traces>) -> Result<()> {
         LogFormat::Text => lines.boxed(),
         LogFormat::Json => lines.json().boxed(),
     };
-    // `filter_fn` alone would say of nothing that no line shows it, and everything would be asked about at each event.
+    // The hint keeps the cheap test by level, which the filter of the log has and a bare `filter_fn` takes away.
     let shown = shown.with_max_level_hint(LevelFilter::TRACE);
     let mut layers = vec![lines.with_filter(filter.and(shown)).boxed()];
     layers.extend(traces.map(Traces::layer));
