@@ -415,6 +415,32 @@ mod tests {
         }
     }
 
+    #[tokio::test(flavor = "multi_thread")]
+    async fn more_spans_than_a_silent_collector_takes_are_counted_and_wait_for_nothing() {
+        use tracing_subscriber::layer::SubscriberExt;
+        const SPANS: u64 = 3 * QUEUE as u64;
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        // It takes connections, and says nothing.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = Some(format!("http://{}", silent.local_addr().unwrap()));
+        let config = TracesSection { endpoint, ..TracesSection::default() };
+        let traces = Traces::start(&config, "machine", "127.0.0.1:0").unwrap().unwrap();
+        let begun = std::time::Instant::now();
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(vec![traces.layer()]), || {
+            for n in 0..SPANS {
+                tracing::info_span!(target: TRACES, "one of many", n);
+            }
+        });
+        // The first request is given up after five seconds.
+        assert!(begun.elapsed() < TIMEOUT, "{:?}", begun.elapsed());
+        let (waiting, lost) =
+            (traces.losses.waiting.load(Ordering::Relaxed), traces.losses.lost.load(Ordering::Relaxed));
+        assert!(waiting <= QUEUE && waiting as u64 + lost == SPANS, "{waiting} wait, {lost} are lost");
+        let begun = std::time::Instant::now();
+        traces.finish().await;
+        assert!(begun.elapsed() < LAST + Duration::from_secs(1), "{:?}", begun.elapsed());
+    }
+
     #[test]
     fn headers_are_read_and_a_wrong_line_is_named_and_not_shown() {
         let dir = tempfile::tempdir().unwrap();
