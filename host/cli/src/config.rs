@@ -327,6 +327,34 @@ mod tests {
         assert!(text.contains("line 3") && text.contains("metrics_open"), "{text}");
     }
 
+    /// Keys of a section, as it names them itself when it is given one that it does not know.
+    fn keys(section: &str) -> Vec<String> {
+        let text = refused(&format!("{section}\nno_such_key = 1\n"));
+        let (_, known) = text.split_once("expected").unwrap();
+        known.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn the_example_has_each_setting_with_its_default() {
+        let example = include_str!("../../../examples/wharf.toml");
+        parse(example).unwrap();
+        // Settings without a default are written as comments.
+        let all: Vec<&str> =
+            example.lines().map(|l| l.strip_prefix("# ").filter(|l| l.contains(" = ")).unwrap_or(l)).collect();
+        let all: toml::Table = all.join("\n").parse().unwrap();
+        for top in keys("") {
+            let Some(value) = all.get(&top) else { panic!("the example has no `{top}`") };
+            for key in value.as_table().map(|_| keys(&format!("[{top}]"))).unwrap_or_default() {
+                assert!(value.get(&key).is_some(), "the example has no `{key}` in [{top}]");
+            }
+        }
+        assert_eq!(
+            format!("{:?}", parse(example).unwrap()),
+            format!("{:?}", Config::default()),
+            "a default is another"
+        );
+    }
+
     #[test]
     fn a_wrong_value_is_named_with_its_line() {
         for (file, line, remedy) in [
