@@ -58,6 +58,7 @@ pub mod prelude {
         Call, Capabilities, Change, Check, Edit, Name, Outcome, Probed, Problem, ProblemAction, Provider, Report,
         RrType, Rrset, Selector, Snapshot, Value, Verdict, ZoneInfo, ZoneRef, clock, entropy,
     };
+    pub use crate::batch::{self, Batch, Fate, Held, Set, Ttls};
     pub use crate::http::{self, Request, Response, Transport};
     pub use crate::{Ext, ext, ext_get, ext_set, log, names};
 }

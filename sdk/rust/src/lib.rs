@@ -21,6 +21,8 @@ pub mod names;
 pub mod panics;
 
 #[cfg(feature = "dns-provider")]
+pub mod batch;
+#[cfg(feature = "dns-provider")]
 pub mod dns;
 #[cfg(feature = "lifecycle-hook")]
 pub mod hook;
