@@ -25,6 +25,7 @@ mod throttle;
 pub mod tokens;
 mod traces;
 mod wire;
+mod zones;
 
 use std::sync::Arc;
 
@@ -104,6 +105,9 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(admin::list_tokens, admin::create_token))
         .routes(routes!(cluster::show))
         .routes(routes!(reconcile::run))
+        .routes(routes!(zones::plan))
+        .routes(routes!(zones::repair))
+        .routes(routes!(zones::records))
         .routes(routes!(jobs::list))
         .routes(routes!(jobs::show))
         .routes(routes!(jobs::force))

@@ -11,6 +11,7 @@ mod store;
 mod supervisor;
 mod support;
 mod traces;
+mod zone;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -67,6 +68,9 @@ enum Command {
     /// Hold a server, a node, a panel, a kind of operation or everything back.
     #[command(subcommand)]
     Pause(operate::PauseCommand),
+    /// Zones as their providers have them.
+    #[command(subcommand)]
+    Zone(zone::ZoneCommand),
 }
 
 /// Where settings come from: file, then environment, then flags. Every key of the file has a variable: `WHARF_` and its name,
@@ -210,6 +214,7 @@ async fn run(command: Command) -> Result<()> {
         Command::Job(command) => operate::job(command).await,
         Command::Cluster(command) => operate::cluster(command).await,
         Command::Pause(command) => operate::pause(command).await,
+        Command::Zone(command) => zone::run(command).await,
         Command::Service(ServiceCommand::List(remote)) => remote::services(&remote).await,
         Command::Service(ServiceCommand::Show { id, remote }) => remote::service(&remote, &id).await,
         Command::Service(ServiceCommand::Log { id, remote }) => remote::log(&remote, &id).await,

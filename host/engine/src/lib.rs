@@ -18,6 +18,7 @@ mod traces;
 mod watcher;
 pub mod wish;
 mod worker;
+pub mod zones;
 
 use std::sync::{Arc, Mutex};
 

@@ -87,6 +87,38 @@ impl Records for PostgresStore {
             .await
     }
 
+    async fn recheck_records(&self, keys: &[RecordKey], now: Millis) -> Result<u64> {
+        let keys = keys.to_vec();
+        self.write(move |c| {
+            Box::pin(async move {
+                Lock::Records.take(c).await?;
+                let mut opened = 0;
+                for RecordKey { zone, name, rtype, value, service_id } in keys {
+                    // What was sent stays sent: it may be there all the same, and must then go with its service.
+                    let done = query!(
+                        "UPDATE record SET open = 1, attempt = 0, due_ms = $6
+                         WHERE zone = $1 AND name = $2 AND rtype = $3 AND value = $4 AND service_id = $5
+                           AND wanted = 1 AND open = 0",
+                        zone,
+                        name,
+                        rtype,
+                        value,
+                        service_id.to_string(),
+                        now
+                    )
+                    .execute(&mut *c)
+                    .await?;
+                    opened += done.rows_affected();
+                }
+                if opened > 0 {
+                    signals::tell(c, Signal::Records).await?;
+                }
+                Ok(opened)
+            })
+        })
+        .await
+    }
+
     async fn claim_dns(&self, owner: Uuid, ttl_ms: i64, n: usize, now: Millis) -> Result<Vec<DnsClaim>> {
         self.write(move |c| {
             Box::pin(async move {

@@ -119,6 +119,7 @@ macro_rules! each_conformance_case {
             records::a_queue_has_one_owner,
             records::a_lost_dns_claim_writes_nothing,
             records::hurrying_makes_unsettled_records_due,
+            records::a_record_that_was_seen_to_be_missing_is_due_again_and_stays_in_the_ledger,
             records::due_records_come_zone_by_zone,
             records::wishes_of_others_are_refused,
             records::a_record_that_another_service_wants_now_is_not_removed,

@@ -481,6 +481,9 @@ pub trait Records: Send + Sync + 'static {
     async fn records_in(&self, zone: &str) -> Result<Vec<Record>>;
     /// Makes unsettled records due now: of a service, or all.
     async fn hurry_records(&self, service: Option<ServiceId>, now: Millis) -> Result<u64>;
+    /// Makes wanted records that were settled due again: somebody saw that the provider does not have them. What is not wanted,
+    /// not settled or gone is passed over. How many were.
+    async fn recheck_records(&self, keys: &[RecordKey], now: Millis) -> Result<u64>;
     /// Claims up to `n` provider queues that have due records and no living owner. One owner a queue, ever.
     async fn claim_dns(&self, owner: Uuid, ttl_ms: i64, n: usize, now: Millis) -> Result<Vec<DnsClaim>>;
     async fn renew_dns(&self, claim: &DnsClaim, ttl_ms: i64, now: Millis) -> Result<()>;

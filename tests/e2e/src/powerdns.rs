@@ -147,8 +147,15 @@ impl PowerDns {
 
     /// Writes a record set of one value, as other hands do.
     pub async fn add(&self, zone: &str, name: &str, rtype: &str, value: &str) -> Result<()> {
-        let set = serde_json::json!({"name": name, "type": rtype, "ttl": 60, "changetype": "REPLACE",
-            "records": [{"content": value, "disabled": false}]});
+        self.set(zone, name, rtype, &[value]).await
+    }
+
+    /// The same with exactly these values, or none.
+    pub async fn set(&self, zone: &str, name: &str, rtype: &str, values: &[&str]) -> Result<()> {
+        let records: Vec<_> = values.iter().map(|v| serde_json::json!({"content": v, "disabled": false})).collect();
+        let changetype = if records.is_empty() { "DELETE" } else { "REPLACE" };
+        let set =
+            serde_json::json!({"name": name, "type": rtype, "ttl": 60, "changetype": changetype, "records": records});
         let answer = crate::client::http()
             .patch(format!("{}/api/v1/servers/localhost/zones/{zone}", self.api))
             .header("X-API-Key", &self.key)
@@ -156,7 +163,7 @@ impl PowerDns {
             .send()
             .await?;
         if !answer.status().is_success() {
-            bail!("PowerDNS refused {name} {rtype} {value}: {}", answer.text().await?);
+            bail!("PowerDNS refused {name} {rtype} {values:?}: {}", answer.text().await?);
         }
         Ok(())
     }

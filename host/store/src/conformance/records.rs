@@ -1,6 +1,6 @@
 //! DNS: wishes and ledger.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 use wharf_model::{
@@ -295,6 +295,25 @@ pub async fn hurrying_makes_unsettled_records_due(books: Books) {
     assert_eq!(due(&books, &claim, NOW + 1).await.into_iter().map(|r| r.key).collect::<Vec<_>>(), [a]);
     assert_eq!(books.hurry_records(None, NOW + 1).await.unwrap(), 2, "what is settled is left alone");
     assert_eq!(due(&books, &claim, NOW + 1).await.len(), 2);
+}
+
+pub async fn a_record_that_was_seen_to_be_missing_is_due_again_and_stays_in_the_ledger(books: Books) {
+    let (one, two) = (Uuid::now_v7(), Uuid::now_v7());
+    let (there, going, open) = (key(one, "z1", "a"), key(two, "z1", "b"), key(one, "z1", "c"));
+    write(&books, &there, NOW).await;
+    write(&books, &going, NOW).await;
+    want(&books, one, &[&there, &open], NOW).await;
+    want(&books, two, &[], NOW).await;
+    let unknown = key(one, "z1", "nowhere");
+    let all = [there.clone(), going.clone(), open.clone(), unknown];
+    assert_eq!(books.recheck_records(&all, NOW + 1).await.unwrap(), 1, "only what is wanted and was settled");
+    let claim = take(&books, NOW + 1).await;
+    let handed = due(&books, &claim, NOW + 1).await.into_iter().map(|r| r.key).collect::<BTreeSet<_>>();
+    assert_eq!(handed, [there.clone(), going.clone(), open].into());
+    // It may have been there all the same: without its service it has to go.
+    want(&books, one, &[], NOW + 2).await;
+    let left = books.records_of(one).await.unwrap();
+    assert!(left.iter().any(|r| r.key == there && !r.wanted && r.written), "{left:?}");
 }
 
 pub async fn due_records_come_zone_by_zone(books: Books) {

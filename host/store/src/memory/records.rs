@@ -109,6 +109,20 @@ impl Records for MemoryStore {
         })
     }
 
+    async fn recheck_records(&self, keys: &[RecordKey], now: Millis) -> Result<u64> {
+        self.write("recheck_records", |state| {
+            let mut opened = 0;
+            for key in keys {
+                // What was sent stays sent: it may be there all the same, and must then go with its service.
+                if let Some(row) = state.records.get_mut(key).filter(|row| row.wanted && !row.open) {
+                    (row.open, row.attempt, row.due_ms) = (true, 0, now);
+                    opened += 1;
+                }
+            }
+            Ok(opened)
+        })
+    }
+
     async fn claim_dns(&self, owner: Uuid, ttl_ms: i64, n: usize, now: Millis) -> Result<Vec<DnsClaim>> {
         self.write("claim_dns", |state| {
             let mut due: BTreeMap<String, Millis> = BTreeMap::new();

@@ -333,6 +333,9 @@ impl Records for Elsewhere {
     async fn hurry_records(&self, service: Option<ServiceId>, now: Millis) -> Result<u64> {
         self.call("hurry_records", self.books.hurry_records(service, now)).await
     }
+    async fn recheck_records(&self, keys: &[RecordKey], now: Millis) -> Result<u64> {
+        self.call("recheck_records", self.books.recheck_records(keys, now)).await
+    }
     async fn claim_dns(&self, owner: Uuid, ttl_ms: i64, n: usize, now: Millis) -> Result<Vec<DnsClaim>> {
         self.call("claim_dns", self.books.claim_dns(owner, ttl_ms, n, now)).await
     }

@@ -1,0 +1,103 @@
+//! `wharf zone`: what providers have, how it differs from what should be, and mending that.
+
+use anyhow::{Result, ensure};
+use clap::Subcommand;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::{
+    RemoteArguments,
+    remote::{self, segment, text},
+};
+
+#[derive(Subcommand)]
+pub enum ZoneCommand {
+    /// The difference between what should be in a zone and what is. The exit code is 1 if there is any.
+    Plan {
+        /// Name of the zone in the configuration.
+        zone: String,
+        /// Have it mended: what is missing is written again, what is left over is removed.
+        #[arg(long)]
+        apply: bool,
+        /// With --apply: even if a large part of our records there would be removed.
+        #[arg(long, requires = "apply")]
+        yes: bool,
+        #[command(flatten)]
+        remote: RemoteArguments,
+    },
+    /// All records that the provider shows in a zone, and whose they are.
+    Records {
+        zone: String,
+        #[command(flatten)]
+        remote: RemoteArguments,
+    },
+}
+
+pub async fn run(command: ZoneCommand) -> Result<()> {
+    match command {
+        ZoneCommand::Plan { zone, apply: false, remote, .. } => {
+            let plan = remote::get(&remote, &format!("/v1/admin/zones/{}/plan", segment(&zone)), &[]).await?;
+            show(&plan);
+            ensure!(list(&plan, "differences").is_empty(), "the zone is not as it should be: --apply mends it");
+            Ok(())
+        }
+        ZoneCommand::Plan { zone, apply: true, yes, remote } => {
+            let body = serde_json::to_vec(&json!({ "removals": yes }))?;
+            let path = format!("/v1/admin/zones/{}/repair", segment(&zone));
+            let said = remote::call(&remote, Method::POST, &path, &[], Some(("application/json", body))).await?;
+            let said: Value = serde_json::from_str(&said)?;
+            show(said.get("plan").unwrap_or(&Value::Null));
+            let number =
+                |key: &str| said.pointer(&format!("/repair/{key}")).and_then(Value::as_u64).unwrap_or_default();
+            println!(
+                "{} records are looked at again and {} tried at once; `wharf zone plan {zone}` says when all is done",
+                number("rechecked"),
+                number("hurried")
+            );
+            Ok(())
+        }
+        ZoneCommand::Records { zone, remote } => {
+            let all = remote::get(&remote, &format!("/v1/admin/zones/{}/records", segment(&zone)), &[]).await?;
+            for set in list(&all, "sets") {
+                let ttl =
+                    set.get("ttl").and_then(Value::as_u64).map_or_else(|| "auto".to_owned(), |ttl| ttl.to_string());
+                for value in list(set, "values") {
+                    let whose = value.get("subject").and_then(Value::as_str).map(|s| format!("  # {s}"));
+                    let (name, rtype, data) = (text(set, "/name"), text(set, "/rtype"), text(value, "/data"));
+                    println!("{name}\t{ttl}\t{rtype}\t{data}{}", whose.unwrap_or_default());
+                }
+            }
+            if all.get("complete").and_then(Value::as_bool) != Some(true) {
+                eprintln!("the provider did not show everything");
+            }
+            Ok(())
+        }
+    }
+}
+
+fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
+    value.get(key).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+}
+
+fn show(plan: &Value) {
+    for one in list(plan, "differences") {
+        let whose = one.get("subject").and_then(Value::as_str).unwrap_or("a service that is gone");
+        let reason = one.get("reason").and_then(Value::as_str).map(|r| format!(": {r}")).unwrap_or_default();
+        println!(
+            "{:<9}  {} {} {}  ({whose}){reason}",
+            text(one, "/what"),
+            text(one, "/name"),
+            text(one, "/rtype"),
+            text(one, "/value")
+        );
+    }
+    for set in list(plan, "beside") {
+        let values: Vec<&str> = list(set, "values").iter().filter_map(Value::as_str).collect();
+        println!("beside ours  {} {} {}  (not touched)", text(set, "/name"), text(set, "/rtype"), values.join(", "));
+    }
+    let number = |key: &str| plan.get(key).and_then(Value::as_u64).unwrap_or_default();
+    println!("{} of {} records are there, by {}", number("present"), number("wanted"), text(plan, "/plugin"));
+    if plan.get("complete").and_then(Value::as_bool) != Some(true) {
+        println!("the provider did not show everything: what is not seen is not said to be missing");
+    }
+}
