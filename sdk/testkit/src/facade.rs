@@ -146,6 +146,11 @@ pub trait Facade: Send {
     /// What the real one answers when it refuses.
     fn refusal(&self, why: Refusal) -> Response;
 
+    /// How long the real one takes for this request; [`crate::peer::Peer`] answers so much later.
+    fn pause(&self, _request: &Request) -> Duration {
+        Duration::ZERO
+    }
+
     /// How a zone of this name is put into the model: with an id and the records that the API makes by itself (SOA, NS).
     fn new_zone(&self, model: &mut Model, name: &str, foreign: usize) {
         model.add_zone(name, foreign);

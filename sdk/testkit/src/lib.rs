@@ -6,6 +6,7 @@
 //! what the plugin believed.
 
 pub mod facade;
+pub mod facades;
 pub mod faults;
 pub mod model;
 pub mod peer;

@@ -3,6 +3,7 @@
 use std::{
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use http::{HeaderName, HeaderValue, Response as Outgoing, StatusCode};
@@ -137,6 +138,7 @@ async fn answer(shared: Arc<Shared>, incoming: hyper::Request<Incoming>) -> Resu
         return Ok(outgoing(Response::text(413, "text/plain", "more than a request may carry")));
     };
     let mishap = held(&shared.armed).strike(&request);
+    let pause = held(&shared.facade).pause(&request);
     let do_it = || held(&shared.facade).answer(&mut held(&shared.model), &request);
     let answered = match &mishap {
         None => Some(do_it()),
@@ -164,8 +166,10 @@ async fn answer(shared: Arc<Shared>, incoming: hyper::Request<Incoming>) -> Resu
         }
     };
     held(&shared.log).push(Asked { request, status: answered.as_ref().map(|a| a.status) });
-    if let Some(Mishap::Delay(how_long)) = mishap {
-        tokio::time::sleep(how_long).await;
+    let late = if let Some(Mishap::Delay(how_long)) = mishap { how_long } else { Duration::ZERO };
+    // No pause, no turn through the timer.
+    if !(pause + late).is_zero() {
+        tokio::time::sleep(pause + late).await;
     }
     answered.map(outgoing).ok_or(Lost)
 }

@@ -1,0 +1,3 @@
+//! The APIs of real providers, one a module: strict, refusing what the real one refuses, each fact with its source.
+
+pub mod hestiacp;
