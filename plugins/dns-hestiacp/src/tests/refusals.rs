@@ -83,6 +83,18 @@ fn a_suspended_domain_answers_401_and_is_still_no_matter_of_credentials() {
 }
 
 #[test]
+fn a_copy_of_another_servers_domain_is_not_writable() {
+    let mut world = world();
+    world.hestia.source = "ns1.panel.test".into();
+    let info = world.with(|api| work::probe(api, ZONE)).unwrap().info;
+    assert_eq!((info.writable, ext_get(&info.ext, "source")), (false, Some("ns1.panel.test")));
+    let checks = world.with(|api| work::test(api, Some(ZONE), true, "0f"));
+    let last = checks.last().unwrap();
+    assert!(last.step == "zone" && last.detail.contains("ns1.panel.test"), "{last:?}");
+    assert!(world.writes().is_empty());
+}
+
+#[test]
 fn a_full_package_stops_what_comes_after_what_went() {
     for login in [By::AccessKey, By::KeyFile] {
         let mut world = world_by(login).with_record("20", A, "A", "192.0.2.1");

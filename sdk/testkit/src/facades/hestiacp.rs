@@ -71,6 +71,8 @@ pub struct HestiaCp {
     /// Whether the client's address is in the API's list.
     pub admits_address: bool,
     pub is_user_suspended: bool,
+    /// SRC of all domains: the server that they are copies of (`bin/v-insert-dns-domain`), empty where they are at home.
+    pub source: String,
     /// What a record command takes; zero unless a test sets [`PACE`].
     pub pace: Duration,
     /// How often RESTART made the DNS server load its zones anew.
@@ -94,6 +96,7 @@ impl Default for HestiaCp {
             is_on: true,
             admits_address: true,
             is_user_suspended: false,
+            source: String::new(),
             pace: Duration::ZERO,
             reloads: 0,
             is_reload_queued: false,

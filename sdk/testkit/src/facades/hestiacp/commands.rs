@@ -185,7 +185,7 @@ impl HestiaCp {
     fn list_domains(&self, model: &Model, user: &str, format: &str) -> Done {
         self.knows(user)?;
         if format == "json" {
-            return Ok(shell::domains_json(model.zones.iter()));
+            return Ok(shell::domains_json(model.zones.iter(), &self.source));
         }
         let lines = model.zones.iter().map(|z| format!("{} 198.51.100.1 default {}", z.id, shell::ZONE_TTL));
         Ok(["DOMAIN IP TPL TTL".to_owned()].into_iter().chain(lines).collect::<Vec<_>>().join("\n"))
@@ -196,7 +196,7 @@ impl HestiaCp {
         self.knows(user)?;
         let zone = model.zone_by_id(domain).ok_or_else(|| no_domain(domain))?;
         if format == "json" {
-            return Ok(shell::domains_json(std::iter::once(zone)));
+            return Ok(shell::domains_json(std::iter::once(zone), &self.source));
         }
         Ok(format!("DOMAIN:         {domain}\nTTL:            {}", shell::ZONE_TTL))
     }
@@ -302,6 +302,7 @@ impl HestiaCp {
         let domain = formatted(domain);
         shell::check_domain(&domain).map_err(invalid)?;
         shell::check_number("id", id).map_err(invalid)?;
+        shell::check_restart(restart).map_err(invalid)?;
         self.knows(user)?;
         let zone = model.zone_by_id_mut(&domain).ok_or_else(|| no_domain(&domain))?;
         let Some(rtype) = zone.records.iter().rfind(|r| r.id == id).map(|r| r.rtype.clone()) else {

@@ -167,7 +167,7 @@ pub fn records_shell(zone: &Zone) -> String {
 }
 
 /// `v-list-dns-domain … json` and `v-list-dns-domains … json`.
-pub fn domains_json<'a>(zones: impl Iterator<Item = &'a Zone>) -> String {
+pub fn domains_json<'a>(zones: impl Iterator<Item = &'a Zone>, source: &str) -> String {
     let one = |zone: &Zone| {
         object(
             &zone.id,
@@ -179,7 +179,7 @@ pub fn domains_json<'a>(zones: impl Iterator<Item = &'a Zone>) -> String {
                 ("SOA", "ns1.panel.test"),
                 ("SERIAL", &zone.serial.to_string()),
                 ("DNSSEC", "no"),
-                ("SRC", ""),
+                ("SRC", source),
                 ("RECORDS", &zone.records.len().to_string()),
                 ("SUSPENDED", yes(!zone.writable)),
                 ("TIME", "12:00:00"),
