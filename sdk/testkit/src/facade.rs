@@ -140,6 +140,11 @@ pub trait Facade: Send {
     /// The provider's settings for a zone, secrets included, when it is reached at `base` (`http://127.0.0.1:port`).
     fn settings(&self, base: &str) -> Value;
 
+    /// The settings for the zone of this very name, whether or not it is there, where they name it: by its id, say.
+    fn zone_settings(&self, base: &str, _zone: &str) -> Value {
+        self.settings(base)
+    }
+
     /// Answers as the real one would. Credentials are checked here: wrong ones get what [`Facade::refusal`] says.
     fn answer(&mut self, model: &mut Model, request: &Request) -> Response;
 

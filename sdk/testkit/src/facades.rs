@@ -1,3 +1,4 @@
-//! The APIs of real providers, one a module: strict, refusing what the real one refuses, each fact with its source.
+//! Façades of providers' APIs, one file each.
 
+pub mod cloudflare;
 pub mod hestiacp;
