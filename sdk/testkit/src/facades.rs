@@ -1,4 +1,4 @@
-//! Façades of providers' APIs, one file each.
+//! The APIs of real providers, one a module: strict, refusing what the real one refuses, each fact with its source.
 
 pub mod cloudflare;
 pub mod hestiacp;

@@ -1,0 +1,253 @@
+//! How Cloudflare would store a set: pure. And what the zone's plan makes of it.
+
+use wharf_sdk::dns::prelude::*;
+
+use crate::records::quoted;
+
+/// Types that are written. Others are read and left alone: theirs is a form of its own in the API (`data`).
+pub const TYPES: [&str; 7] = ["A", "AAAA", "CNAME", "MX", "NS", "PTR", "TXT"];
+
+/// 1 stands for automatic, so a TTL has 60 to 86,400 seconds, on Enterprise from 30 (the API's reference, field `ttl`).
+const TTL_MIN: u32 = 60;
+const TTL_MIN_ENTERPRISE: u32 = 30;
+const TTL_MAX: u32 = 86_400;
+/// A record has at most so many bytes
+/// (<https://developers.cloudflare.com/dns/manage-dns-records/reference/dns-record-types/>, seen through the reference page).
+const RECORD_BYTES: usize = 4_096;
+/// Key in the capabilities' extras: they are all that `normalize` gets.
+const TTL_MIN_KEY: &str = "ttl-min";
+
+/// The zone's plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plan {
+    /// Or not known: the least is assumed.
+    Free,
+    /// Pro and Business.
+    Paid,
+    Enterprise,
+}
+
+impl Plan {
+    /// By the plan's `legacy_id` of a zone (`free` recorded; the others by the plans' names).
+    pub fn of(id: Option<&str>) -> Self {
+        match id {
+            Some("pro" | "business") => Self::Paid,
+            Some("enterprise") => Self::Enterprise,
+            _ => Self::Free,
+        }
+    }
+
+    /// Records that one batch may touch
+    /// (<https://developers.cloudflare.com/dns/manage-dns-records/how-to/batch-record-changes/>).
+    pub fn batch(self) -> usize {
+        match self {
+            Self::Free => 200,
+            Self::Paid | Self::Enterprise => 3_500,
+        }
+    }
+
+    pub fn ttl_min(self) -> u32 {
+        if self == Self::Enterprise { TTL_MIN_ENTERPRISE } else { TTL_MIN }
+    }
+
+    pub fn ttls(self) -> Ttls {
+        Ttls { default: None, min: self.ttl_min(), max: TTL_MAX }
+    }
+
+    /// Records that a zone may have. Free: 200 if it was made since 2024-09-01, else 1,000; Pro and Business: 3,500
+    /// (<https://developers.cloudflare.com/dns/manage-dns-records/>). Cloudflare raises it on request, so this is no promise.
+    pub fn records_max(self, created_on: Option<&str>) -> Option<u32> {
+        match (self, created_on) {
+            // RFC 3339 sorts as text.
+            (Self::Free, Some(created)) if created < "2024-09-01" => Some(1_000),
+            (Self::Free, Some(_)) => Some(200),
+            (Self::Paid, _) => Some(3_500),
+            _ => None,
+        }
+    }
+}
+
+/// What can be done in a zone of this plan.
+pub fn capabilities(plan: Plan) -> Capabilities {
+    Capabilities {
+        types: TYPES.map(String::from).to_vec(),
+        max_values: 0,
+        // A change of one value is one operation of a batch; sets that need more are sent in further batches.
+        max_changes: u32::try_from(plan.batch()).unwrap_or(200),
+        atomic: true,
+        native_merge: true,
+        conditional: false,
+        owner_per_value: false,
+        owner_per_rrset: false,
+        owner_max_bytes: 0,
+        parallel_per_zone: 1,
+        // Zones are apart from each other; what they share is the token's limit of requests.
+        parallel_per_server: 4,
+        asynchronous: false,
+        reverse_only: false,
+        ext: ext([(TTL_MIN_KEY, plan.ttl_min().to_string())]),
+    }
+}
+
+/// One set's verdict.
+pub fn verdict(can: &Capabilities, zone: &str, set: Rrset) -> Verdict {
+    match adjusted(can, zone, &set) {
+        Err(problem) => Verdict::Refused(problem),
+        Ok((_, reasons)) if reasons.is_empty() => Verdict::Ok(set),
+        Ok((other, reasons)) => Verdict::Adjusted((other, format!("{}.", reasons.join("; ")))),
+    }
+}
+
+fn adjusted(can: &Capabilities, zone: &str, set: &Rrset) -> Result<(Rrset, Vec<String>), Problem> {
+    let mut reasons = Vec::new();
+    let name = names::canonical(&set.name).map_err(|e| Problem::fix_input("name", e.to_string()))?;
+    let Some(front) = names::relative(&name, zone) else {
+        return Err(Problem::fix_input("out-of-zone", format!("{name} is not in the zone {zone}")));
+    };
+    // Whether Cloudflare takes a slash is not known; a backslash has no meaning in its names.
+    if front.contains(['/', '\\']) {
+        return Err(Problem::fix_input("name", format!("{name} has a character that is not written at Cloudflare.")));
+    }
+    if name != set.name {
+        reasons.push("the name is stored in lower case".to_owned());
+    }
+    let rtype = set.rtype.to_ascii_uppercase();
+    if !can.types.contains(&rtype) {
+        return Err(Problem::fix_input("type", format!("Records of type {} are not written here.", set.rtype)));
+    }
+    if rtype == "CNAME" && set.values.len() > 1 {
+        return Err(Problem::fix_input("values", format!("{name} can have one CNAME only.")));
+    }
+    if rtype != set.rtype {
+        reasons.push("the type is stored in capitals".to_owned());
+    }
+    let least = ext_get(&can.ext, TTL_MIN_KEY).and_then(|t| t.parse().ok()).unwrap_or(TTL_MIN);
+    let ttl = Ttls { default: None, min: least, max: TTL_MAX }.fit(set.ttl);
+    if ttl != set.ttl {
+        reasons.push(format!("a TTL has {least} to {TTL_MAX} seconds, or is automatic"));
+    }
+    let mut values: Vec<Value> = Vec::with_capacity(set.values.len());
+    for value in &set.values {
+        let data = stored(&rtype, &value.data)?;
+        if values.iter().any(|v| v.data == data) {
+            reasons.push(format!("{data} is stored once"));
+            continue;
+        }
+        if data != value.data {
+            reasons.push(format!("{} is stored as {data}", value.data));
+        }
+        values.push(Value { data, ..value.clone() });
+    }
+    Ok((Rrset { name, rtype, ttl, values, ..set.clone() }, reasons))
+}
+
+/// A value in the form in which it is read back.
+pub fn stored(rtype: &str, data: &str) -> Result<String, Problem> {
+    let refused = |why: String| Problem::fix_input("value", why);
+    if data.len() > RECORD_BYTES {
+        return Err(refused(format!("A value has at most {RECORD_BYTES} bytes, this one has {}.", data.len())));
+    }
+    match rtype {
+        "TXT" => Ok(quoted(data)),
+        "MX" => {
+            let parts: Vec<&str> = data.split_whitespace().collect();
+            let [priority, host] = parts.as_slice() else {
+                return Err(refused(format!(
+                    "`{data}` is not a priority and a host name, and an MX record holds those."
+                )));
+            };
+            let priority: u16 = priority
+                .parse()
+                .map_err(|_| refused(format!("`{priority}` is not a priority: a number from 0 to 65535.")))?;
+            let host = names::canonical(host).map_err(|e| refused(e.to_string()))?;
+            Ok(format!("{priority} {host}"))
+        }
+        _ => names::canonical_data(rtype, data).map_err(|e| refused(e.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(name: &str, rtype: &str, ttl: Option<u32>, values: &[&str]) -> Rrset {
+        let values = values.iter().map(|v| Value::new(*v)).collect();
+        Rrset { name: name.into(), rtype: rtype.into(), ttl, values, owner: None, version: None, ext: Vec::new() }
+    }
+
+    fn judge(set: Rrset) -> Verdict {
+        verdict(&capabilities(Plan::Free), "example.test.", set)
+    }
+
+    #[test]
+    fn what_is_canonical_is_ok_as_it_is() {
+        for good in [
+            set("a.example.test.", "AAAA", Some(300), &["2001:db8::1"]),
+            set("*.example.test.", "A", None, &["192.0.2.1"]),
+            set("example.test.", "MX", Some(60), &["10 mx.example.test."]),
+            set("_x.example.test.", "TXT", Some(86_400), &["\"a\""]),
+        ] {
+            assert_eq!(judge(good.clone()), Verdict::Ok(good));
+        }
+    }
+
+    #[test]
+    fn ttls_are_brought_within_the_plans_bounds() {
+        for (asked, plan, stored) in [
+            (0, Plan::Free, 60),
+            (1, Plan::Free, 60),
+            (59, Plan::Paid, 60),
+            (30, Plan::Enterprise, 30),
+            (1, Plan::Enterprise, 30),
+            (u32::MAX, Plan::Free, 86_400),
+        ] {
+            let verdict =
+                verdict(&capabilities(plan), "example.test.", set("a.example.test.", "A", Some(asked), &["192.0.2.1"]));
+            let ttl = match verdict {
+                Verdict::Ok(set) | Verdict::Adjusted((set, _)) => set.ttl,
+                Verdict::Refused(problem) => panic!("{problem:?}"),
+            };
+            assert_eq!(ttl, Some(stored), "{asked} {plan:?}");
+        }
+    }
+
+    #[test]
+    fn spelling_and_doubles_are_adjusted_with_reasons() {
+        let Verdict::Adjusted((other, why)) =
+            judge(set("A.example.test", "txt", Some(300), &["plain", "\"plain\"", "\"other\""]))
+        else {
+            panic!("not adjusted");
+        };
+        assert_eq!(other, set("a.example.test.", "TXT", Some(300), &["\"plain\"", "\"other\""]));
+        for word in ["lower case", "capitals", "stored as", "once"] {
+            assert!(why.contains(word), "{word} is missing in: {why}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let long = "x".repeat(5_000);
+        for (bad, code) in [
+            (set("a.notexample.test.", "A", None, &["192.0.2.1"]), "out-of-zone"),
+            (set("a.example.test.", "A", None, &["2001:db8::1"]), "value"),
+            (set("a.example.test.", "MX", None, &["mx.example.test."]), "value"),
+            (set("a.example.test.", "TXT", None, &[&long]), "value"),
+            (set("a.example.test.", "SRV", None, &["1 2 3 x."]), "type"),
+            (set("a.example.test.", "CNAME", None, &["b.test.", "c.test."]), "values"),
+            (set("1/2.example.test.", "PTR", None, &["b.test."]), "name"),
+            (set("a..example.test.", "A", None, &[]), "name"),
+        ] {
+            let Verdict::Refused(problem) = judge(bad.clone()) else { panic!("{bad:?} was not refused") };
+            assert_eq!(problem.code, code);
+        }
+    }
+
+    #[test]
+    fn an_unknown_plan_is_taken_for_the_smallest() {
+        assert_eq!([None, Some("free"), Some("lite")].map(|p| Plan::of(p).batch()), [200; 3]);
+        assert_eq!(["pro", "business", "enterprise"].map(|p| Plan::of(Some(p)).batch()), [3_500; 3]);
+        assert_eq!(Plan::Free.records_max(Some("2024-08-31T23:59:59Z")), Some(1_000));
+        assert_eq!(Plan::Free.records_max(Some("2024-09-01T00:00:00Z")), Some(200));
+        assert_eq!(Plan::Enterprise.records_max(Some("2020-01-01T00:00:00Z")), None);
+    }
+}

@@ -1,0 +1,146 @@
+//! The façade as a transport.
+
+use serde_json::Value as Json;
+use wharf_sdk::dns::prelude::*;
+use wharf_sdk::http::{Body, Failure, Sent};
+use wharf_testkit::{
+    facade::{self, Facade, pairs},
+    facades::cloudflare::{Cloudflare, Plan as Paid},
+    faults::{Armed, Mishap, mangled},
+    model::{Model, Record, Zone},
+};
+
+use crate::{api::Api, normal::Plan, work};
+
+pub const ZONE: &str = "example.test.";
+pub const A: &str = "a.example.test.";
+pub const BASE: &str = "https://api.test";
+
+/// The API, and what was asked of it.
+pub struct Wire {
+    pub facade: Cloudflare,
+    pub model: Model,
+    pub armed: Armed,
+    pub log: Vec<facade::Request>,
+    /// Done to the model before the request of this number: somebody else at work.
+    pub meanwhile: Vec<(usize, fn(&mut Zone))>,
+}
+
+pub fn wire_of(plan: Paid, foreign: usize) -> Wire {
+    let facade = Cloudflare::new(plan);
+    let mut model = Model::default();
+    facade.new_zone(&mut model, ZONE, foreign);
+    Wire { facade, model, armed: Armed::default(), log: Vec::new(), meanwhile: Vec::new() }
+}
+
+pub fn wire() -> Wire {
+    wire_of(Paid::Free, 0)
+}
+
+impl Transport for Wire {
+    fn send(&mut self, request: &Request) -> Result<Response, Failure> {
+        // What the host does to secrets, and nothing else may name one.
+        let token = self.facade.token();
+        let put = |(name, value): &(String, String)| {
+            assert!(name == "Authorization" || !value.contains("{{"), "{name}: {value}");
+            (name.to_lowercase(), value.replace("{{api-token}}", token))
+        };
+        let mut headers: Vec<(String, String)> = request.headers.iter().map(put).collect();
+        let body = match &request.body {
+            Body::None => Vec::new(),
+            Body::Text(kind, text) => {
+                headers.push(("content-type".into(), kind.clone()));
+                text.clone().into_bytes()
+            }
+            Body::Form(_) => panic!("a form"),
+        };
+        let (path, query) = request.url.strip_prefix(BASE).unwrap().split_once('?').unwrap_or_default();
+        let path = if path.is_empty() { request.url.strip_prefix(BASE).unwrap() } else { path };
+        let mut query = pairs(query);
+        query.extend(request.query.clone());
+        let asked = facade::Request { method: request.method.clone(), path: path.into(), query, headers, body };
+        for (_, act) in self.meanwhile.extract_if(.., |(at, _)| *at == self.log.len()) {
+            act(self.model.zone_mut(ZONE).unwrap());
+        }
+        self.log.push(asked.clone());
+        let lost = |sent| Err(Failure { sent, code: "broken".into(), message: "Lost.".into(), ext: Vec::new() });
+        let answered = match self.armed.strike(&asked) {
+            None => self.facade.answer(&mut self.model, &asked),
+            Some(Mishap::LostBefore) => return lost(Sent::MaybeSent),
+            Some(Mishap::LostAfter) => {
+                self.facade.answer(&mut self.model, &asked);
+                return lost(Sent::MaybeSent);
+            }
+            Some(Mishap::Refused(why)) => self.facade.refusal(why),
+            Some(Mishap::Answered(response)) => response,
+            Some(Mishap::Mangled(how)) => {
+                let mut response = self.facade.answer(&mut self.model, &asked);
+                response.body = mangled(response.body, &how);
+                response
+            }
+            Some(other) => panic!("{other:?}"),
+        };
+        Ok(Response {
+            status: answered.status,
+            headers: answered.headers,
+            text: String::from_utf8_lossy(&answered.body).into_owned(),
+        })
+    }
+}
+
+impl Wire {
+    pub fn with(mut self, name: &str, rtype: &str, data: &str) -> Self {
+        self.put(name, rtype, data, |_| {});
+        self
+    }
+
+    pub fn proxied(mut self, name: &str, data: &str) -> Self {
+        self.put(name, "A", data, |r| {
+            r.extra.insert("proxied".into(), "true".into());
+        });
+        self
+    }
+
+    pub fn put(&mut self, name: &str, rtype: &str, data: &str, more: impl Fn(&mut Record)) {
+        let mut record = Record { id: self.model.fresh_id(), ..Record::new(name, rtype, data, 600) };
+        more(&mut record);
+        self.zone_mut().records.push(record);
+    }
+
+    pub fn zone(&self) -> &Zone {
+        self.model.zone(ZONE).unwrap()
+    }
+
+    pub fn zone_mut(&mut self) -> &mut Zone {
+        self.model.zone_mut(ZONE).unwrap()
+    }
+
+    pub fn api(&mut self) -> Api<'_, Self> {
+        let settings = self.facade.zone_settings(BASE, ZONE);
+        let text = |key: &str| settings[key].as_str().unwrap().to_owned();
+        let (url, id) = (text("server-url"), text("zone-id"));
+        Api::new(self, &url, &id, None)
+    }
+
+    pub fn to_ref(&self) -> ZoneRef {
+        ZoneRef { id: self.zone().id.clone(), name: ZONE.into() }
+    }
+
+    pub fn apply(&mut self, plan: Plan, changes: &[Change]) -> Report {
+        let zone = self.to_ref();
+        work::apply(&mut self.api(), &zone, changes, plan, || false).unwrap()
+    }
+
+    pub fn read(&mut self, what: &Selector) -> Result<Snapshot, Problem> {
+        let zone = self.to_ref();
+        work::read(&mut self.api(), &zone, what, || false)
+    }
+
+    pub fn data(&self, name: &str, rtype: &str) -> Vec<&str> {
+        self.zone().data(name, rtype)
+    }
+
+    pub fn writes(&self) -> Vec<Json> {
+        self.log.iter().filter(|r| r.writes()).map(|r| r.json().unwrap()).collect()
+    }
+}

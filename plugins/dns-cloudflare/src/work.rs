@@ -1,0 +1,439 @@
+//! What the provider does, over any transport.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value as Json, json};
+use wharf_sdk::batch::Work;
+use wharf_sdk::dns::prelude::*;
+
+use crate::api::{Api, Filter, Listed, batch_body};
+use crate::normal::{Plan, capabilities, stored};
+use crate::records::{Record, new_record, patch, retime, sets};
+
+/// Above so many names one read of the whole zone is cheaper than a look at each.
+const SINGLE_LOOKS: usize = 20;
+/// What a request may carry is 1 MiB (`wit/deps/http/http.wit`).
+const BODY_BYTES: usize = 900_000;
+
+/// Finds the zone.
+pub fn probe<T: Transport>(api: &mut Api<T>, zone: &str) -> Result<Probed, Problem> {
+    let found = api.zone(zone)?;
+    let used = api.count(&found.id)?.and_then(|n| u32::try_from(n).ok());
+    let named = found.plan.as_ref().and_then(|p| p.legacy_id.clone()).unwrap_or_default();
+    let plan = Plan::of(Some(&named));
+    // A zone that has more was given more.
+    let most = plan.records_max(found.created_on.as_deref()).filter(|most| used.is_none_or(|used| used <= *most));
+    let ttls = plan.ttls();
+    let info = ZoneInfo {
+        zone: found.to_ref(),
+        writable: found.writable(),
+        serial: None,
+        ttl_min: Some(ttls.min),
+        ttl_max: Some(ttls.max),
+        ttl_default: None,
+        records_used: used,
+        records_max: most,
+        ext: ext([("plan", named), ("kind", found.kind.clone().unwrap_or_default())]),
+    };
+    Ok(Probed { info, can: capabilities(plan) })
+}
+
+/// All zones that the token reaches. A list that may lack some is no list.
+pub fn zones<T: Transport>(api: &mut Api<T>, stop: impl Fn() -> bool) -> Result<Vec<ZoneRef>, Problem> {
+    let Listed { items, complete } = api.zones(stop)?;
+    if !complete {
+        return Err(Problem::retry("unsteady-list", "The list of zones changed while it was read, or took too long."));
+    }
+    Ok(items.iter().map(|zone| zone.to_ref()).collect())
+}
+
+/// Reads, page by page. What changed meanwhile, or was left off for time, is told as incomplete.
+pub fn read<T: Transport>(
+    api: &mut Api<T>,
+    zone: &ZoneRef,
+    what: &Selector,
+    stop: impl Fn() -> bool,
+) -> Result<Snapshot, Problem> {
+    let (records, complete) = match what {
+        Selector::All => whole(api, zone, Filter::All, &stop)?,
+        Selector::Below(name) => {
+            let (mut records, complete) = whole(api, zone, Filter::Ending(name), &stop)?;
+            records.retain(|r| names::is_within(&r.name, name));
+            (records, complete)
+        }
+        Selector::Keys(keys) => {
+            let mut wanted: BTreeMap<Vec<String>, (&str, Vec<String>)> = BTreeMap::new();
+            for (name, rtype) in keys {
+                wanted.entry(names::labels(name)).or_insert((name, Vec::new())).1.push(rtype.to_ascii_uppercase());
+            }
+            let (mut records, complete) = if wanted.len() > SINGLE_LOOKS {
+                whole(api, zone, Filter::All, &stop)?
+            } else {
+                let mut all = (Vec::new(), true);
+                for (name, types) in wanted.values() {
+                    // One type is asked for by itself; of several the name is.
+                    let one = types.first().filter(|first| types.iter().all(|t| t == *first)).map(String::as_str);
+                    let (found, complete) = if all.1 && stop() {
+                        (Vec::new(), false)
+                    } else {
+                        whole(api, zone, Filter::Name(name, one), &stop)?
+                    };
+                    all.0.extend(found);
+                    all.1 &= complete;
+                    if !all.1 {
+                        break;
+                    }
+                }
+                all
+            };
+            // What was not asked for is left out, also where something in between ignores a filter.
+            let asked =
+                |r: &Record| wanted.get(&names::labels(&r.name)).is_some_and(|(_, types)| types.contains(&r.rtype));
+            records.retain(asked);
+            (records, complete)
+        }
+    };
+    let rrsets = sets(&records).iter().filter_map(Set::rrset).collect();
+    Ok(Snapshot { rrsets, complete, version: None, calls: api.calls, ext: Vec::new() })
+}
+
+fn whole<T: Transport>(
+    api: &mut Api<T>,
+    zone: &ZoneRef,
+    filter: Filter<'_>,
+    stop: impl Fn() -> bool,
+) -> Result<(Vec<Record>, bool), Problem> {
+    let Listed { items, complete } = api.records(&zone.id, filter, stop)?;
+    Ok((items, complete))
+}
+
+/// All that stands under these names, of any type: a CNAME is in the way of others. None if nobody waits any more.
+fn present<T: Transport>(
+    api: &mut Api<T>,
+    zone: &ZoneRef,
+    wanted: &[String],
+    stop: &impl Fn() -> bool,
+) -> Result<Option<Vec<Set>>, Problem> {
+    let mut records = Vec::new();
+    let mut complete = true;
+    if wanted.len() > SINGLE_LOOKS {
+        (records, complete) = whole(api, zone, Filter::All, stop)?;
+        let wanted: BTreeSet<Vec<String>> = wanted.iter().map(|name| names::labels(name)).collect();
+        records.retain(|r| wanted.contains(&names::labels(&r.name)));
+    } else {
+        for (at, name) in wanted.iter().enumerate() {
+            if at > 0 && stop() {
+                return Ok(None);
+            }
+            let (found, all) = whole(api, zone, Filter::Name(name, None), stop)?;
+            records.extend(found);
+            complete &= all;
+        }
+    }
+    if complete {
+        return Ok(Some(sets(&records)));
+    }
+    if stop() {
+        return Ok(None);
+    }
+    Err(Problem::retry("unsteady-list", "The records changed while they were read: nothing was written."))
+}
+
+/// Applies a batch: looks, compares, and sends what differs in one request, which Cloudflare does whole or not at all. What is
+/// more than one request may hold goes in further ones, by whole sets. `stop` says that nobody waits any more.
+pub fn apply<T: Transport>(
+    api: &mut Api<T>,
+    zone: &ZoneRef,
+    changes: &[Change],
+    plan: Plan,
+    stop: impl Fn() -> bool,
+) -> Result<Report, Problem> {
+    let changes: Vec<Change> = changes.iter().map(as_stored).collect();
+    let ttls = plan.ttls();
+    // Refuses doubled ids before any request.
+    Batch::new(&zone.name, &[], &changes, &ttls)?;
+    let wanted = batch::names_of(&zone.name, &changes);
+    let Some(there) = present(api, zone, &wanted, &stop)? else {
+        let outcomes = changes.iter().map(|c| (c.id, Outcome::NotAttempted)).collect();
+        return Ok(Report { outcomes, version: None, calls: api.calls, ext: Vec::new() });
+    };
+    let batch = Batch::new(&zone.name, &there, &changes, &ttls)?;
+    let mut fates: BTreeMap<Key, Fate> = BTreeMap::new();
+    let mut stale = false;
+    tell_of_proxied(&batch.changed(), &there);
+    if let Some((key, problem)) = in_the_way(&batch.changed(), &there) {
+        fates.insert(key, Fate::Failed(problem));
+    } else {
+        for part in parts(&batch.changed(), plan.batch()) {
+            if let Some(problem) = part.problem {
+                fates.extend(part.keys.into_iter().map(|key| (key, Fate::Failed(problem.clone()))));
+                continue;
+            }
+            if stop() {
+                break;
+            }
+            match api.batch(&zone.id, &part.body()) {
+                Ok(()) => fates.extend(part.keys.into_iter().map(|key| (key, Fate::Written))),
+                Err(problem) => {
+                    stale = problem.action == ProblemAction::Replan;
+                    fates.extend(part.keys.into_iter().map(|key| (key, Fate::Failed(problem.clone()))));
+                    break;
+                }
+            }
+        }
+    }
+    let outcomes = if stale { second_look(api, zone, &wanted, &changes, &ttls, &fates, &stop) } else { None };
+    let outcomes = outcomes
+        .unwrap_or_else(|| batch.outcomes(|work| fates.get(&key_of(work)).cloned().unwrap_or(Fate::NotAttempted)));
+    Ok(Report { outcomes, version: None, calls: api.calls, ext: Vec::new() })
+}
+
+/// A record was there already, or gone already, so the transaction was undone. What is as it should be by now is so; the rest is
+/// planned again. None if it can't be seen.
+fn second_look<T: Transport>(
+    api: &mut Api<T>,
+    zone: &ZoneRef,
+    wanted: &[String],
+    changes: &[Change],
+    ttls: &Ttls,
+    fates: &BTreeMap<Key, Fate>,
+    stop: &impl Fn() -> bool,
+) -> Option<Vec<(u32, Outcome)>> {
+    let there = present(api, zone, wanted, stop).ok()??;
+    // What was expected has changed, and that is known.
+    let changes: Vec<Change> = changes.iter().map(|c| Change { expect: None, ..c.clone() }).collect();
+    let batch = Batch::new(&zone.name, &there, &changes, ttls).ok()?;
+    let outcomes = batch.outcomes(|work| match fates.get(&key_of(work)) {
+        Some(Fate::Failed(problem)) => Fate::Failed(problem.clone()),
+        Some(_) => Fate::Failed(Problem::replan("changed", "The records were changed by somebody else meanwhile.")),
+        None => Fate::NotAttempted,
+    });
+    let written = |set: &Rrset| matches!(fates.get(&(set.name.clone(), set.rtype.clone())), Some(Fate::Written));
+    let told = |outcome| match outcome {
+        Outcome::Unchanged(set) if written(&set) => Outcome::Applied(set),
+        other => other,
+    };
+    Some(outcomes.into_iter().map(|(id, outcome)| (id, told(outcome))).collect())
+}
+
+/// Values as they are read back, so that they compare.
+fn as_stored(change: &Change) -> Change {
+    let rtype = change.rtype.to_ascii_uppercase();
+    let data = |data: &str| stored(&rtype, data).unwrap_or_else(|_| data.to_owned());
+    let values = |list: &[Value]| list.iter().map(|v| Value { data: data(&v.data), ..v.clone() }).collect();
+    let edit = match &change.edit {
+        Edit::AddValues(list) => Edit::AddValues(values(list)),
+        Edit::Replace(list) => Edit::Replace(values(list)),
+        Edit::RemoveValues(list) => Edit::RemoveValues(list.iter().map(|d| data(d)).collect()),
+        Edit::Delete => Edit::Delete,
+    };
+    let expect = change.expect.as_ref().map(|list| list.iter().map(|d| data(d)).collect());
+    Change { edit, expect, ..change.clone() }
+}
+
+/// Name and type.
+type Key = (String, String);
+
+fn key_of(work: &Work) -> Key {
+    (work.name.clone(), work.rtype.clone())
+}
+
+/// The set that can't be beside another of its name: Cloudflare would refuse the batch without saying whose fault it is (81053,
+/// 81054). Values that are proxied count.
+fn in_the_way(works: &[&Work], there: &[Set]) -> Option<(Key, Problem)> {
+    let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    for set in there {
+        counts.insert((&set.name, &set.rtype), set.held.len());
+    }
+    for work in works {
+        counts.insert((&work.name, &work.rtype), work.now.len());
+    }
+    let count = |name: &str, rtype: &str| counts.get(&(name, rtype)).copied().unwrap_or_default();
+    works.iter().filter(|w| w.come().next().is_some()).find_map(|work| {
+        let others = match work.rtype.as_str() {
+            "CNAME" if work.now.len() > 1 => vec!["CNAME"],
+            "CNAME" => vec!["A", "AAAA"],
+            "A" | "AAAA" => vec!["CNAME"],
+            _ => Vec::new(),
+        };
+        let other = others.into_iter().find(|rtype| count(&work.name, rtype) > 0)?;
+        let message = format!("{} has a record of type {other}, which can't be beside {}.", work.name, work.rtype);
+        Some((key_of(work), Problem::fix_input("conflict", message)))
+    })
+}
+
+/// Cloudflare treats all addresses of a name as proxied when one of them is
+/// (<https://developers.cloudflare.com/dns/proxy-status/>): what is written beside it stands there, and is not what is served.
+fn tell_of_proxied(works: &[&Work], there: &[Set]) {
+    let proxied: BTreeSet<&str> =
+        there.iter().filter(|s| s.held.iter().any(|h| h.hidden)).map(|s| s.name.as_str()).collect();
+    for work in works.iter().filter(|w| proxied.contains(w.name.as_str())) {
+        if matches!(work.rtype.as_str(), "A" | "AAAA") && work.come().next().is_some() {
+            log::warn(&format!(
+                "{} has a proxied record, so Cloudflare answers with its own addresses there.",
+                work.name
+            ));
+        }
+    }
+}
+
+/// Sets that go in one request.
+#[derive(Default)]
+struct Part {
+    keys: Vec<Key>,
+    deletes: Vec<Json>,
+    patches: Vec<Json>,
+    posts: Vec<Json>,
+    bytes: usize,
+    /// Why it can't be sent at all.
+    problem: Option<Problem>,
+}
+
+impl Part {
+    fn of(work: &Work) -> Self {
+        let mut part = Self { keys: vec![key_of(work)], ..Self::default() };
+        let mut gone = work.gone().filter_map(|h| h.id.as_deref());
+        for held in work.come() {
+            // A value that takes the place of another is changed where it stands: what is served changes in one step, which
+            // Cloudflare does not promise of a delete and a post.
+            match gone.next() {
+                Some(id) => part.patches.push(patch(id, &work.name, &work.rtype, held)),
+                None => part.posts.push(new_record(&work.name, &work.rtype, held)),
+            }
+        }
+        part.deletes.extend(gone.map(|id| json!({ "id": id })));
+        let retimed = |held: &Held| Some(retime(held.id.as_deref()?, &work.name, &work.rtype, held));
+        part.patches.extend(work.retimed().filter_map(retimed));
+        let all = part.deletes.iter().chain(&part.patches).chain(&part.posts);
+        part.bytes = all.map(|op| op.to_string().len() + 1).sum();
+        part
+    }
+
+    fn count(&self) -> usize {
+        self.deletes.len() + self.patches.len() + self.posts.len()
+    }
+
+    fn take(&mut self, other: Self) {
+        self.keys.extend(other.keys);
+        self.deletes.extend(other.deletes);
+        self.patches.extend(other.patches);
+        self.posts.extend(other.posts);
+        self.bytes += other.bytes;
+    }
+
+    fn body(&self) -> Json {
+        batch_body(&self.deletes, &self.patches, &self.posts)
+    }
+}
+
+/// As few requests as the plan's limit and the size of a body allow, in order.
+fn parts(works: &[&Work], most: usize) -> Vec<Part> {
+    let mut parts: Vec<Part> = Vec::new();
+    for work in works {
+        let mut next = Part::of(work);
+        if next.count() > most || next.bytes > BODY_BYTES {
+            let message = format!(
+                "{} {} needs {} changes at once, more than the {most} that Cloudflare does in one batch of this plan.",
+                work.name,
+                work.rtype,
+                next.count()
+            );
+            next.problem = Some(Problem::fix_input("too-many-values", message));
+            parts.push(next);
+            continue;
+        }
+        match parts.last_mut() {
+            Some(last)
+                if last.problem.is_none()
+                    && last.count() + next.count() <= most
+                    && last.bytes + next.bytes <= BODY_BYTES =>
+            {
+                last.take(next);
+            }
+            _ => parts.push(next),
+        }
+    }
+    parts
+}
+
+/// Tells reachability, credentials and zone apart. `nonce` makes the name of the trial record unique.
+pub fn test<T: Transport>(api: &mut Api<T>, zone: Option<&str>, try_write: bool, nonce: &str) -> Vec<Check> {
+    let mut checks = Vec::new();
+    let mut say = |step: &str, ok: bool, detail: String| {
+        checks.push(Check { step: step.into(), ok, detail, ext: Vec::new() });
+    };
+    // The zone is what a token of least privilege may be asked about.
+    let found = match zone {
+        Some(zone) => api.zone(zone).map(Some),
+        None => zones(api, || false).map(|_| None),
+    };
+    let found = match found {
+        Ok(found) => {
+            say("reach", true, "Cloudflare answers.".into());
+            say("auth", true, "The API token is accepted.".into());
+            found
+        }
+        Err(problem) => {
+            let answered = problem.http_status.is_some() || problem.code == "zone-not-found";
+            let step = match problem.code.as_str() {
+                "resolve" => "dns",
+                "tls" => "tls",
+                "credentials" => "auth",
+                "zone-not-found" | "zone-name" => "zone",
+                _ => "reach",
+            };
+            if answered && step != "reach" {
+                say("reach", true, "Cloudflare answers.".into());
+            }
+            if step == "zone" {
+                say("auth", true, "The API token is accepted.".into());
+            }
+            say(step, false, problem.message);
+            return checks;
+        }
+    };
+    let Some(found) = found else { return checks };
+    if !found.writable() {
+        say("zone", false, format!("The zone {} is a copy at Cloudflare: write to its primary instead.", found.name));
+        return checks;
+    }
+    let plan = Plan::of(found.plan.as_ref().and_then(|p| p.legacy_id.as_deref()));
+    say("zone", true, format!("The zone {} is there.", found.name));
+    let zone = found.to_ref();
+    match api.count(&zone.id) {
+        Ok(_) => say("read", true, "Records can be read.".into()),
+        Err(problem) => {
+            say("read", false, problem.message);
+            return checks;
+        }
+    }
+    if try_write {
+        let trial = |id: u32, edit: Edit| Change {
+            id,
+            name: format!("_wharf-{nonce}.{}", zone.name),
+            rtype: "TXT".into(),
+            ttl: Some(60),
+            edit,
+            expect: None,
+            owner: None,
+            ext: Vec::new(),
+        };
+        let mut write = |edit: Edit| match apply(api, &zone, &[trial(1, edit)], plan, || false) {
+            Err(problem) => Err(problem.message),
+            Ok(report) => match report.outcomes.into_iter().next() {
+                Some((_, Outcome::Applied(_) | Outcome::Unchanged(_))) => Ok(()),
+                Some((_, Outcome::Failed(problem))) => Err(problem.message),
+                _ => Err("Cloudflare said nothing of the trial record.".into()),
+            },
+        };
+        let text = "\"trial\"";
+        let wrote = write(Edit::AddValues(vec![Value::new(text)]));
+        // Taken away in any case: a write without an answer may have happened.
+        let removed = write(Edit::RemoveValues(vec![text.into()]));
+        match wrote.and(removed) {
+            Ok(()) => say("write", true, "A trial record was written and removed.".into()),
+            Err(message) => say("write", false, message),
+        }
+    }
+    checks
+}
