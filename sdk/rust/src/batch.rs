@@ -5,7 +5,7 @@
 //! and not served, stay; so does the TTL of a set that others use too; what is so already is not sent; a change whose `expect`
 //! does not hold writes nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     dns::{Change, Edit, Outcome, Problem, Rrset, Value},
@@ -194,6 +194,23 @@ pub struct Batch {
     steps: Vec<(u32, Step)>,
 }
 
+/// What is there and what is worked on, found by labels and type: thousands of either are no product of both.
+struct Places<'p> {
+    present: BTreeMap<(Vec<String>, String), Vec<&'p Set>>,
+    works: BTreeMap<(Vec<String>, String), usize>,
+}
+
+impl<'p> Places<'p> {
+    fn of(present: &'p [Set]) -> Self {
+        let mut places = Self { present: BTreeMap::new(), works: BTreeMap::new() };
+        for set in present {
+            let key = (names::labels(&set.name), set.rtype.to_ascii_uppercase());
+            places.present.entry(key).or_default().push(set);
+        }
+        places
+    }
+}
+
 /// The names that have to be looked at for a batch, canonical; those outside of the zone are left out.
 pub fn names_of(zone: &str, changes: &[Change]) -> Vec<String> {
     let found: BTreeSet<String> = changes
@@ -215,8 +232,9 @@ impl Batch {
             return Err(Problem::report_bug("duplicate-change", "Two changes of the batch have the same id."));
         }
         let mut batch = Self { works: Vec::new(), steps: Vec::with_capacity(changes.len()) };
+        let mut places = Places::of(present);
         for change in changes {
-            let step = batch.step(zone, present, change, ttls);
+            let step = batch.step(zone, &mut places, change, ttls);
             batch.steps.push((change.id, step));
         }
         Ok(batch)
@@ -249,28 +267,27 @@ impl Batch {
         steps.into_iter().map(|(id, step)| (id, outcome(step))).collect()
     }
 
-    fn at(&mut self, present: &[Set], name: &str, rtype: &str) -> usize {
-        if let Some(at) = self.works.iter().position(|w| w.rtype == rtype && w.name == name) {
-            return at;
+    fn at(&mut self, places: &mut Places<'_>, name: &str, rtype: &str) -> usize {
+        let key = (names::labels(name), rtype.to_owned());
+        if let Some(at) = places.works.get(&key) {
+            return *at;
         }
-        let labels = names::labels(name);
-        let before: Vec<Held> = present
-            .iter()
-            .filter(|s| s.rtype.eq_ignore_ascii_case(rtype) && names::labels(&s.name) == labels)
-            .flat_map(|s| s.held.iter().cloned())
-            .collect();
+        let before: Vec<Held> =
+            places.present.get(&key).into_iter().flatten().flat_map(|set| set.held.iter().cloned()).collect();
         let (name, rtype) = (name.to_owned(), rtype.to_owned());
         self.works.push(Work { name, rtype, now: before.clone(), before });
-        self.works.len() - 1
+        let at = self.works.len() - 1;
+        places.works.insert(key, at);
+        at
     }
 
-    fn step(&mut self, zone: &str, present: &[Set], change: &Change, ttls: &Ttls) -> Step {
+    fn step(&mut self, zone: &str, places: &mut Places<'_>, change: &Change, ttls: &Ttls) -> Step {
         let name = names::canonical(&change.name).map_err(|e| Problem::fix_input("name", e.to_string()))?;
         if !names::is_within(&name, zone) {
             return Err(Problem::fix_input("out-of-zone", format!("{name} is not in the zone {zone}")));
         }
         let rtype = change.rtype.to_ascii_uppercase();
-        let at = self.at(present, &name, &rtype);
+        let at = self.at(places, &name, &rtype);
         let Some(work) = self.works.get_mut(at) else {
             return Err(Problem::report_bug("batch", "A set got lost while the batch was worked out."));
         };
