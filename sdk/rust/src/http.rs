@@ -156,10 +156,18 @@ impl Response {
         (200..300).contains(&self.status)
     }
 
-    /// `Retry-After` in milliseconds, if it is a number of seconds. A date is left to the host's own back-off, which
-    /// needs no clock.
+    /// `Retry-After` in milliseconds: a number of seconds, or a date as seen from the answer's own `Date`, so that no clock
+    /// is needed (RFC 9110 §10.2.3). None if it is neither, or has no `Date` to be compared with.
     pub fn retry_after_ms(&self) -> Option<u32> {
-        self.header("retry-after")?.trim().parse::<u32>().ok()?.checked_mul(1000)
+        let text = self.header("retry-after")?.trim();
+        let seconds = match text.parse::<u32>() {
+            Ok(seconds) => seconds,
+            Err(_) => {
+                let (until, now) = (http_date(text)?, http_date(self.header("date")?)?);
+                u32::try_from(until.saturating_sub(now).max(0)).ok()?
+            }
+        };
+        seconds.checked_mul(1000)
     }
 
     /// The body's beginning, on one line, for a message: at most `max` characters.
@@ -170,6 +178,32 @@ impl Response {
             None => line,
         }
     }
+}
+
+/// Seconds since 1970 of a date as headers have it, `Wed, 21 Oct 2015 07:28:00 GMT`: the one form that may be sent (RFC 9110
+/// §5.6.7).
+pub fn http_date(text: &str) -> Option<i64> {
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let (_, rest) = text.trim().split_once(", ")?;
+    let mut words = rest.split(' ');
+    let mut next = || words.next();
+    let (day, month, year, time, zone) = (next()?, next()?, next()?, next()?, next()?);
+    if zone != "GMT" {
+        return None;
+    }
+    let month = i64::try_from(MONTHS.iter().position(|m| *m == month)?).ok()?;
+    let (day, year): (i64, i64) = (day.parse().ok()?, year.parse().ok()?);
+    let mut clock = time.split(':').map(|part| part.parse::<i64>().ok().filter(|n| (0..=60).contains(n)));
+    let (hours, minutes, seconds) = (clock.next()??, clock.next()??, clock.next()??);
+    if !(1..=31).contains(&day) || !(1970..=9999).contains(&year) {
+        return None;
+    }
+    // Days since 1970-01-01, with years that begin in March: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms".
+    let (year, month) = if month < 2 { (year - 1, month + 10) } else { (year, month - 2) };
+    let of_era = year % 400;
+    let of_year = (153 * month + 2) / 5 + day - 1;
+    let days = year / 400 * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468;
+    Some(days * 86_400 + hours * 3_600 + minutes * 60 + seconds)
 }
 
 /// Sends requests.
@@ -260,8 +294,36 @@ mod tests {
     fn a_header_is_found_whatever_its_case() {
         let response = Response { headers: vec![("Retry-After".into(), "7".into())], ..Response::default() };
         assert_eq!(response.retry_after_ms(), Some(7000));
-        let date = Response { headers: vec![("retry-after".into(), "Wed, 21 Oct".into())], ..Response::default() };
-        assert_eq!(date.retry_after_ms(), None);
+    }
+
+    #[test]
+    fn a_pause_that_is_told_as_a_date_is_seen_from_the_date_of_the_answer() {
+        let pause = |until: &str, now: &[&str]| {
+            let mut headers = vec![("retry-after".to_owned(), until.to_owned())];
+            headers.extend(now.iter().map(|n| ("date".to_owned(), (*n).to_owned())));
+            Response { headers, ..Response::default() }.retry_after_ms()
+        };
+        let now = ["Wed, 21 Oct 2015 07:26:30 GMT"];
+        assert_eq!(pause("Wed, 21 Oct 2015 07:28:00 GMT", &now), Some(90_000));
+        assert_eq!(pause("Wed, 21 Oct 2015 07:20:00 GMT", &now), Some(0));
+        assert_eq!(pause("Wed, 21 Oct 2015 07:28:00 GMT", &[]), None);
+        assert_eq!(pause("Wed, 21 Oct", &now), None);
+    }
+
+    #[test]
+    fn a_date_is_counted_from_1970() {
+        for (text, seconds) in [
+            ("Thu, 01 Jan 1970 00:00:00 GMT", 0),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", 784_111_777),
+            ("Tue, 29 Feb 2000 00:00:00 GMT", 951_782_400),
+            ("Wed, 21 Oct 2015 07:28:00 GMT", 1_445_412_480),
+        ] {
+            assert_eq!(http_date(text), Some(seconds), "{text}");
+        }
+        for text in ["", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun, 06 Nov 1994 08:49:37", "Sun, 99 Nov 1994 08:49:37 GMT"]
+        {
+            assert_eq!(http_date(text), None, "{text}");
+        }
     }
 
     #[test]

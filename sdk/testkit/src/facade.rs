@@ -1,6 +1,6 @@
 //! What an API is to the test kit: one type that answers requests over the model.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
@@ -119,6 +119,26 @@ pub enum Wait {
     Own(u64),
 }
 
+/// A point in time as HTTP headers write it (RFC 9110 §5.6.7).
+pub fn http_date(at: SystemTime) -> String {
+    let seconds = at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    // Days since 1970-01-01 to a civil date: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms".
+    let from = days + 719_468;
+    let (era, of_era) = (from / 146_097, from % 146_097);
+    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let year = year_of_era + era * 400 + u64::from(month >= 10);
+    let name = |list: &[&'static str], at: u64| {
+        usize::try_from(at).ok().and_then(|n| list.get(n)).copied().unwrap_or_default()
+    };
+    let weekday = name(&["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"], days % 7);
+    let month = name(&["Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec", "Jan", "Feb"], month);
+    format!("{weekday}, {day:02} {month} {year} {:02}:{:02}:{:02} GMT", rest / 3_600, rest / 60 % 60, rest % 60)
+}
+
 /// What a provider refuses by itself, in its own words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
@@ -131,6 +151,23 @@ pub enum Refusal {
     Broken,
     /// No more records fit.
     Quota,
+}
+
+/// What of a zone an API can show, beside names, types, values and TTLs. Cases that need what is not here don't apply to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Features {
+    /// Records are listed page by page.
+    pub pages: bool,
+    /// Records are changed and deleted by ids ([`crate::model::Record::id`]), which the API gives and checks.
+    pub ids: bool,
+    /// A record can be there and not be an ordinary one that is served: [`crate::model::Record::disabled`].
+    pub disabled: bool,
+    /// Comments of records or of sets are kept: [`crate::model::Record::comment`], [`crate::model::Zone::notes`].
+    pub comments: bool,
+    /// A zone can be shown that takes no writes, or loses them: [`crate::model::Zone::writable`].
+    pub read_only: bool,
+    /// The API refuses records that are too many: [`Refusal::Quota`].
+    pub quota: bool,
 }
 
 /// A provider's API.
@@ -156,8 +193,30 @@ pub trait Facade: Send {
         Duration::ZERO
     }
 
+    /// What of a zone it can show.
+    fn features(&self) -> Features {
+        Features::default()
+    }
+
     /// How a zone of this name is put into the model: with an id and the records that the API makes by itself (SOA, NS).
     fn new_zone(&self, model: &mut Model, name: &str, foreign: usize) {
         model.add_zone(name, foreign);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_date_is_written_as_headers_want_it() {
+        for (seconds, text) in [
+            (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
+            (784_111_777, "Sun, 06 Nov 1994 08:49:37 GMT"),
+            (951_782_400, "Tue, 29 Feb 2000 00:00:00 GMT"),
+            (1_445_412_480, "Wed, 21 Oct 2015 07:28:00 GMT"),
+        ] {
+            assert_eq!(http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)), text);
+        }
     }
 }

@@ -2,3 +2,5 @@
 
 pub mod cloudflare;
 pub mod hestiacp;
+pub mod plain;
+pub mod powerdns;

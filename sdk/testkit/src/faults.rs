@@ -1,8 +1,11 @@
 //! What goes wrong between a plugin and its provider.
 
-use std::time::Duration;
+use std::{fmt, sync::Arc, time::Duration};
 
-use crate::facade::{Refusal, Request, Response};
+use crate::{
+    facade::{Refusal, Request, Response},
+    model::Model,
+};
 
 /// Which requests a fault strikes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,7 +61,39 @@ pub enum Mishap {
     Redirect(String),
     /// Done, and the request's own headers and body are put at the end of the answer: a debugging proxy.
     Echo,
+    /// Somebody else changes the zones first; then it is done.
+    Meanwhile(Meanwhile),
+    /// Not done; what was answered last is answered again: a cache, or a page that never ends.
+    Repeated,
 }
+
+/// What somebody else does to the zones between two requests.
+#[derive(Clone)]
+pub struct Meanwhile(Arc<dyn Fn(&mut Model) + Send + Sync>);
+
+impl Meanwhile {
+    pub fn new(change: impl Fn(&mut Model) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(change))
+    }
+
+    pub fn happen(&self, model: &mut Model) {
+        (self.0)(model);
+    }
+}
+
+impl fmt::Debug for Meanwhile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Meanwhile")
+    }
+}
+
+impl PartialEq for Meanwhile {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Meanwhile {}
 
 /// Strikes `times` requests that it is aimed at, after letting `skip` of them pass.
 #[derive(Debug, Clone, PartialEq, Eq)]

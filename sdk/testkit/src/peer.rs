@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use crate::{
-    facade::{Facade, Request, Response, pairs},
+    facade::{Facade, Features, Request, Response, pairs},
     faults::{Armed, Fault, Mishap, mangled},
     model::Model,
 };
@@ -34,6 +34,8 @@ struct Shared {
     model: Mutex<Model>,
     armed: Mutex<Armed>,
     log: Mutex<Vec<Asked>>,
+    /// What was answered last, as it was sent.
+    last: Mutex<Option<Response>>,
 }
 
 /// What was asked, and the status that was answered; none where there was no answer.
@@ -64,6 +66,7 @@ impl Peer {
             model: Mutex::default(),
             armed: Mutex::default(),
             log: Mutex::default(),
+            last: Mutex::default(),
         });
         let serving = tokio::spawn(serve(listener, Arc::clone(&shared)));
         Ok(Self { url, shared, serving })
@@ -82,6 +85,11 @@ impl Peer {
     /// The same for the zone of this very name.
     pub fn zone_settings(&self, name: &str) -> Value {
         held(&self.shared.facade).zone_settings(&self.url, name)
+    }
+
+    /// What of a zone the API can show.
+    pub fn features(&self) -> Features {
+        held(&self.shared.facade).features()
     }
 
     pub fn model(&self) -> MutexGuard<'_, Model> {
@@ -169,7 +177,15 @@ async fn answer(shared: Arc<Shared>, incoming: hyper::Request<Incoming>) -> Resu
             response.body.extend_from_slice(&request.body);
             Some(response)
         }
+        Some(Mishap::Meanwhile(change)) => {
+            change.happen(&mut held(&shared.model));
+            Some(do_it())
+        }
+        Some(Mishap::Repeated) => Some(held(&shared.last).clone().unwrap_or_else(do_it)),
     };
+    if answered.is_some() {
+        held(&shared.last).clone_from(&answered);
+    }
     held(&shared.log).push(Asked { request, status: answered.as_ref().map(|a| a.status) });
     let late = if let Some(Mishap::Delay(how_long)) = mishap { how_long } else { Duration::ZERO };
     // No pause, no turn through the timer.
