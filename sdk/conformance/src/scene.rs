@@ -333,9 +333,29 @@ impl Open<'_, '_> {
         self.took("read", answer)
     }
 
-    pub(crate) async fn try_apply(&mut self, batch: Vec<Change>) -> Result<CallReport<Result<Report, Problem>>, Stop> {
+    /// Applies. What is taken on for later stays so.
+    pub(crate) async fn submit(&mut self, batch: Vec<Change>) -> Result<CallReport<Result<Report, Problem>>, Stop> {
         let answer = self.session.apply(&self.zone, batch).await;
         self.took("apply", answer)
+    }
+
+    /// Applies. What is taken on for later is waited for.
+    pub(crate) async fn try_apply(&mut self, batch: Vec<Change>) -> Result<CallReport<Result<Report, Problem>>, Stop> {
+        let mut answer = self.submit(batch).await?;
+        if let Ok(report) = &mut answer.answer {
+            self.settle(report).await?;
+        }
+        Ok(answer)
+    }
+
+    /// Waits for what was taken on for later.
+    pub(crate) async fn settle(&mut self, report: &mut Report) -> Result<(), Stop> {
+        for (_, outcome) in &mut report.outcomes {
+            if let Outcome::Accepted(operation) = outcome {
+                *outcome = self.settled(&operation.clone()).await?;
+            }
+        }
+        Ok(())
     }
 
     pub(crate) async fn poll(&mut self, operation: &str) -> Result<Result<Outcome, Problem>, Stop> {
@@ -365,16 +385,10 @@ impl Open<'_, '_> {
         Ok(snapshot.rrsets.into_iter().find(|s| s.name == name && s.rtype == rtype))
     }
 
-    /// Applies, and fails if that gives a problem as a whole. What is taken on for later is waited for.
+    /// Applies, and fails if that gives a problem as a whole.
     pub(crate) async fn apply(&mut self, batch: Vec<Change>) -> Result<Report, Stop> {
         let answer = self.try_apply(batch).await?.answer;
-        let mut report = answer.map_err(|p| Stop::Failed(format!("`apply` gave {}", words::problem(&p))))?;
-        for (_, outcome) in &mut report.outcomes {
-            if let Outcome::Accepted(operation) = outcome {
-                *outcome = self.settled(&operation.clone()).await?;
-            }
-        }
-        Ok(report)
+        answer.map_err(|p| Stop::Failed(format!("`apply` gave {}", words::problem(&p))))
     }
 
     /// Polls until it is done.
@@ -383,7 +397,7 @@ impl Open<'_, '_> {
             match self.poll(operation).await? {
                 Ok(Outcome::Accepted(_)) => tokio::time::sleep(std::time::Duration::from_millis(10)).await,
                 Ok(outcome) => return Ok(outcome),
-                Err(problem) => return fail(format!("`poll` gave {}", words::problem(&problem))),
+                Err(problem) => return Ok(Outcome::Failed(problem)),
             }
         }
         fail(format!("`poll` of {operation} said `accepted` a hundred times"))

@@ -176,11 +176,13 @@ impl Kit {
         Ok((open.probed.info, open.probed.can))
     }
 
-    /// The same provider with these settings laid over the façade's. It counts as able to do what it was before.
-    #[must_use]
-    pub fn with_settings(&self, settings: Value) -> Self {
-        let (can, info) = (self.can.clone(), self.info.clone());
-        Self { can, info, ..Self::over(self.house.clone(), settings, self.features) }
+    /// The same provider with these settings laid over the façade's. If it finds no zone with them, it counts as able to do
+    /// what it was before.
+    pub async fn with_settings(&self, settings: Value) -> Self {
+        let mut kit = Self::over(self.house.clone(), settings, self.features);
+        let known = (self.info.clone(), self.can.clone());
+        (kit.info, kit.can) = kit.first_probe(&self.ground()).await.unwrap_or(known);
+        kit
     }
 
     pub(crate) fn manifest(&self) -> &Manifest {

@@ -20,9 +20,7 @@ fn plugin(id: &str) -> Vec<u8> {
 }
 
 async fn kit(id: &str, facade: impl Fn() -> Box<dyn Facade> + Send + Sync + 'static) -> Kit {
-    let component = plugin(id);
-    let settings = Value::Null;
-    Kit::open(Subject { component, facade: Box::new(facade), settings, compiler: Compiler::InProcess }).await.unwrap()
+    of_component(plugin(id), facade).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -33,15 +31,23 @@ async fn the_provider_of_powerdns_has_its_badge_with_old_and_new_servers() {
         println!("{report}");
         assert_eq!(report.badge(), Some(Badge::Scale), "see above");
         // Those that PowerDNS has nothing to show for, and no others.
-        let apart: Vec<u8> =
-            report.results.iter().filter(|r| !r.verdict.is_passed()).map(|r| r.number).collect();
+        let apart: Vec<u8> = report.results.iter().filter(|r| !r.verdict.is_passed()).map(|r| r.number).collect();
         assert_eq!(apart, [8, 9, 26, 27, 31, 36, 50]);
     }
 }
 
-/// Cases that no setting can break: what is the same for every setting (2, 54), what the host itself prevents (51 by its
-/// order, as no request of ours changes another's name), and what the plain API does not have (30, 36).
-const UNBROKEN: [u8; 5] = [2, 30, 36, 51, 54];
+/// Runs one case; says why it failed, if it did.
+async fn failed(kit: &Kit, number: u8) -> Option<String> {
+    let result = kit.run(case(number).unwrap()).await;
+    println!("mutation {result}");
+    match result.verdict {
+        Verdict::Failed(why) => Some(why),
+        _ => None,
+    }
+}
+
+/// Cases that are broken elsewhere: by the manifest (2, 54), and with an API that takes writes on for later (36).
+const ELSEWHERE: [u8; 3] = [2, 36, 54];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_mutation_fails_its_own_case_and_the_honest_provider_fails_none() {
@@ -53,11 +59,9 @@ async fn each_mutation_fails_its_own_case_and_the_honest_provider_fails_none() {
     assert_eq!(apart, [30, 36], "the plain API is neither atomic nor asynchronous");
     let whole = std::env::var_os("WHARF_KIT_WHOLE").is_some();
     let mut survived = Vec::new();
-    for number in all().map(|c| c.number).filter(|n| !UNBROKEN.contains(n)) {
-        let mutant = honest.with_settings(json!({"mutation": number}));
-        let result = mutant.run(case(number).unwrap()).await;
-        println!("mutation {result}");
-        if !matches!(result.verdict, Verdict::Failed(_)) {
+    for number in all().map(|c| c.number).filter(|n| !ELSEWHERE.contains(n)) {
+        let mutant = honest.with_settings(json!({"mutation": number})).await;
+        if failed(&mutant, number).await.is_none() {
             survived.push(number);
         }
         if whole {
@@ -66,4 +70,56 @@ async fn each_mutation_fails_its_own_case_and_the_honest_provider_fails_none() {
         }
     }
     assert!(survived.is_empty(), "mutations that their own case did not see: {survived:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_taken_on_for_later_is_polled_and_a_provider_that_does_not_wait_fails() {
+    let honest = kit("mutant-dns-provider", || Box::new(Plain::slow())).await;
+    for number in [13, 14, 16, 17, 36, 38, 41, 44] {
+        let result = honest.run(case(number).unwrap()).await;
+        assert!(result.verdict.is_passed(), "{result}");
+    }
+    let hasty = honest.with_settings(json!({"mutation": 36})).await;
+    assert!(failed(&hasty, 36).await.is_some());
+}
+
+/// The component with another manifest of the same length: the description gives way.
+fn with_manifest(mut component: Vec<u8>, change: impl FnOnce(&mut Value)) -> Vec<u8> {
+    let name = b"wharf:manifest";
+    let at = component.windows(name.len()).rposition(|w| w == name).unwrap() + name.len();
+    let mut stream = serde_json::Deserializer::from_slice(&component[at..]).into_iter::<Value>();
+    let mut manifest = stream.next().unwrap().unwrap();
+    let length = stream.byte_offset();
+    change(&mut manifest);
+    manifest["description"] = "".into();
+    let spare = length.checked_sub(manifest.to_string().len()).expect("the description is long enough");
+    manifest["description"] = "x".repeat(spare).into();
+    component[at..at + length].copy_from_slice(manifest.to_string().as_bytes());
+    component
+}
+
+async fn of_component(component: Vec<u8>, facade: impl Fn() -> Box<dyn Facade> + Send + Sync + 'static) -> Kit {
+    let subject = Subject { component, facade: Box::new(facade), settings: Value::Null, compiler: Compiler::InProcess };
+    Kit::open(subject).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_that_gives_a_secret_away_or_wants_what_is_not_imported_fails() {
+    let given = with_manifest(plugin("mutant-dns-provider"), |manifest| {
+        manifest["settings"]["properties"]["token"]["default"] = "admin".into();
+    });
+    let why = failed(&of_component(given, || Box::new(Plain::default())).await, 2).await.unwrap();
+    assert!(why.contains("`token` should have no `default`"), "{why}");
+    let more = with_manifest(plugin("dns-powerdns"), |manifest| {
+        manifest["wants"]["wharf:base/clock"] = "0.1.0".into();
+    });
+    let why = failed(&of_component(more, || Box::new(PowerDns::default())).await, 54).await.unwrap();
+    assert!(why.contains("wants wharf:base/clock, which the component does not import"), "{why}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_apply_is_named_by_the_capability_that_is_missing() {
+    let kit = kit("dns-powerdns", || Box::new(PowerDns::default())).await;
+    let result = kit.run(case(36).unwrap()).await;
+    assert_eq!(result.verdict, Verdict::NotApplicable("the provider does not declare `asynchronous`".into()));
 }

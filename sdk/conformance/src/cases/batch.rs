@@ -139,13 +139,14 @@ pub(super) async fn by_and_by(open: &mut Open<'_, '_>, changes: Vec<Change>) -> 
     open.log();
     while !left.is_empty() {
         let batch: Vec<Change> = left.iter().take(chunk).cloned().collect();
-        let report = open.apply(batch).await?;
+        let answer = open.submit(batch).await?.answer;
+        let mut report = answer.map_err(|p| Stop::Failed(format!("`apply` gave {}", words::problem(&p))))?;
         let seen = open.log().len();
-        // What was polled for is not in the report.
-        let counted = usize::try_from(report.calls).is_ok_and(|c| c == seen) || open.probed.can.asynchronous;
-        expect(counted, || {
+        expect(usize::try_from(report.calls).is_ok_and(|c| c == seen), || {
             format!("`apply` should report its {seen} requests as `calls`, and it reported {}", report.calls)
         })?;
+        open.settle(&mut report).await?;
+        open.log();
         let mut done = BTreeSet::new();
         for (id, outcome) in &report.outcomes {
             match outcome {
@@ -221,7 +222,7 @@ pub(super) async fn cancelled(kit: &Kit) -> Result<(), Stop> {
 pub(super) async fn polled(kit: &Kit) -> Result<(), Stop> {
     let (scene, ground) = (kit.scene(1).await?, kit.ground());
     let mut open = scene.usual().await?;
-    let answer = open.try_apply(vec![ground.add(1, 0, 0)]).await?.answer;
+    let answer = open.submit(vec![ground.add(1, 0, 0)]).await?.answer;
     let report = answer.map_err(|p| Stop::Failed(format!("`apply` gave {}", words::problem(&p))))?;
     let became = match outcome(&report, 1)? {
         Outcome::Accepted(operation) => open.settled(&operation.clone()).await?,

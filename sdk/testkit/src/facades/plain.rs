@@ -9,6 +9,9 @@
 //! | `PATCH /zones/{id}/records/{id}` with `ttl` | 200 and the record |
 //! | `DELETE /zones/{id}/records/{id}` | 204; 404 when it is gone |
 //!
+//! [`Plain::slow`] takes each write on for later: it answers 202 and `{"action": id}`; `GET /actions/{id}` gives `{"status":
+//! "running" | "done" | "error", "error"}`, and does the write when it is asked for the third time.
+//!
 //! `Authorization: Bearer …`. Errors are `{"error": code}`. A TTL is null (automatic) or 60 to 86,400. A CNAME stands alone (409).
 
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -28,17 +31,52 @@ const RECORDS: usize = 100;
 #[derive(Debug, Clone)]
 pub struct Plain {
     token: String,
+    slow: bool,
+    /// Times that each was asked for, and what it came to.
+    actions: Vec<(Request, usize, Option<Response>)>,
 }
 
 impl Default for Plain {
     fn default() -> Self {
-        Self { token: "token-of-the-plain-facade".into() }
+        Self { token: "token-of-the-plain-facade".into(), slow: false, actions: Vec::new() }
     }
+}
+
+impl Plain {
+    /// One that takes writes on for later.
+    pub fn slow() -> Self {
+        Self { slow: true, ..Self::default() }
+    }
+
+    fn action(&mut self, model: &mut Model, id: &str) -> Result<Response, Response> {
+        let at = id.parse::<usize>().ok().and_then(|n| self.actions.get_mut(n));
+        let (request, asked, became) = at.ok_or_else(|| error(404, "no-such-action"))?;
+        *asked += 1;
+        if *asked < 3 {
+            return Ok(Response::json(200, &json!({"status": "running"})));
+        }
+        let became = became.get_or_insert_with(|| write(model, request));
+        let said: Value = serde_json::from_slice(&became.body).unwrap_or_default();
+        let status = if became.status < 300 { "done" } else { "error" };
+        Ok(Response::json(200, &json!({"status": status, "error": said.get("error")})))
+    }
+}
+
+fn write(model: &mut Model, request: &Request) -> Response {
+    let segments = request.segments();
+    let parts: Vec<&str> = segments.iter().map(String::as_str).collect();
+    let written = match (request.method.as_str(), parts.as_slice()) {
+        ("POST", ["zones", id, "records"]) => add(model, id, request),
+        ("PATCH", ["zones", zone, "records", id]) => retime(model, zone, id, request),
+        ("DELETE", ["zones", zone, "records", id]) => delete(model, zone, id),
+        _ => Err(error(404, "no-such-path")),
+    };
+    written.unwrap_or_else(|refused| refused)
 }
 
 impl Facade for Plain {
     fn settings(&self, base: &str) -> Value {
-        json!({"server-url": base, "token": self.token})
+        json!({"server-url": base, "token": self.token, "slow": self.slow})
     }
 
     fn answer(&mut self, model: &mut Model, request: &Request) -> Response {
@@ -50,10 +88,13 @@ impl Facade for Plain {
         let answered = match (request.method.as_str(), parts.as_slice()) {
             ("GET", ["zones"]) => zones(model, request),
             ("GET", ["zones", id, "records"]) => records(model, id, request),
-            ("POST", ["zones", id, "records"]) => add(model, id, request),
-            ("PATCH", ["zones", zone, "records", id]) => retime(model, zone, id, request),
-            ("DELETE", ["zones", zone, "records", id]) => delete(model, zone, id),
-            _ => Err(error(404, "no-such-path")),
+            ("GET", ["actions", id]) => self.action(model, id),
+            ("GET", _) => Err(error(404, "no-such-path")),
+            _ if self.slow => {
+                self.actions.push((request.clone(), 0, None));
+                Ok(Response::json(202, &json!({"action": (self.actions.len() - 1).to_string()})))
+            }
+            _ => Ok(write(model, request)),
         };
         answered.unwrap_or_else(|refused| refused)
     }

@@ -34,6 +34,8 @@ pub struct Listed<T> {
 pub struct Api {
     base: String,
     pub calls: u32,
+    /// Writes that were taken on for later.
+    pub actions: Vec<String>,
     /// The case of the kit that is broken; 0 = none.
     mutation: u32,
 }
@@ -44,7 +46,7 @@ impl Api {
             .config("server-url")
             .ok_or_else(|| Problem::fix_config("server-url", "The setting `server-url` is missing."))?;
         let mutation = call.config("mutation").and_then(|m| m.parse().ok()).unwrap_or(0);
-        Ok(Self { base: base.trim_end_matches('/').to_owned(), calls: 0, mutation })
+        Ok(Self { base: base.trim_end_matches('/').to_owned(), calls: 0, actions: Vec::new(), mutation })
     }
 
     pub fn breaks(&self, case: u32) -> bool {
@@ -54,7 +56,7 @@ impl Api {
     fn send(&mut self, request: Request, write: bool) -> Result<Response, Problem> {
         self.calls += 1;
         let mut request = request.header("Authorization", "Bearer {{token}}");
-        if self.breaks(47) {
+        if self.breaks(47) && write {
             request = request.query("token", "{{token}}");
         }
         let mut response = http::Host.send(&request);
@@ -65,6 +67,10 @@ impl Api {
             let lost = if self.breaks(24) { false } else { write };
             Problem::from_http(failure, lost)
         })?;
+        if response.status == 202 {
+            let action = response.json::<Json>().ok().and_then(|j| Some(j.get("action")?.as_str()?.to_owned()));
+            self.actions.extend(action);
+        }
         let fine = response.is_success() || (self.breaks(28) && (300..400).contains(&response.status));
         if fine { Ok(response) } else { Err(self.problem(&response, write)) }
     }
@@ -83,7 +89,10 @@ impl Api {
             429 => {
                 if self.breaks(21) {
                     let until = clock::monotonic_ms() + 2_500;
-                    while clock::monotonic_ms() < until {}
+                    while clock::monotonic_ms() < until {
+                        // Not to be stopped for calling the host too often.
+                        std::hint::black_box((0..100_000u64).fold(0, |a, b| std::hint::black_box(a ^ b)));
+                    }
                 }
                 if self.breaks(20) {
                     Problem::retry("rate-limited", said)
@@ -221,6 +230,20 @@ impl Api {
         let request =
             Request::new("PATCH", format!("{}/zones/{zone}/records/{id}", self.base)).json(&json!({"ttl": ttl}));
         self.send(request, true).map(|_| ())
+    }
+
+    /// Whether what was taken on is done.
+    pub fn done(&mut self, action: &str) -> Result<bool, Problem> {
+        let response = self.send(Request::get(format!("{}/actions/{action}", self.base)), false)?;
+        let json: Json = response.json().map_err(|e| Problem::report_bug("malformed-answer", e.to_string()))?;
+        match json.get("status").and_then(Json::as_str) {
+            Some("done") => Ok(true),
+            Some("running") => Ok(self.breaks(36)),
+            _ => Err(Problem::fix_input(
+                "refused",
+                format!("The provider refused it in the end: {}", response.excerpt(200)),
+            )),
+        }
     }
 
     /// What is gone already is gone.

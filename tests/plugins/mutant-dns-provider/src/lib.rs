@@ -98,6 +98,16 @@ fn whole(api: &mut Api, zone: &ZoneRef, name: Option<&str>) -> Result<Vec<Record
     if listed.whole { Ok(listed.all) } else { Err(Problem::retry("moving", "The zone changed while it was read.")) }
 }
 
+/// Takes away what was not there before and is not its own.
+fn tidy(api: &mut Api, zone: &ZoneRef, known: &[Record], own: &[Change]) -> Result<(), Problem> {
+    for record in api.records(&zone.id, None)?.all {
+        if !known.iter().any(|k| k.id == record.id) && !own.iter().any(|c| c.name == record.name) {
+            api.delete(&zone.id, &record.id)?;
+        }
+    }
+    Ok(())
+}
+
 /// Writes one set's differences.
 fn write(api: &mut Api, zone: &ZoneRef, work: &batch::Work) -> Result<(), Problem> {
     let mut gone: Vec<String> = work.gone().filter_map(|h| h.id.clone()).collect();
@@ -149,6 +159,7 @@ fn apply(call: &Call, api: &mut Api, zone: &ZoneRef, changes: &[Change]) -> Resu
             return Err(Problem::fix_input("type", format!("Records of type {} are not written here.", change.rtype)));
         }
     }
+    let before_all = if api.breaks(51) { Some(whole(api, zone, None)?) } else { None };
     let mut there =
         if api.breaks(25) { Vec::new() } else { present(api, zone, &batch::names_of(&zone.name, &changes))? };
     if api.breaks(27) {
@@ -178,7 +189,11 @@ fn apply(call: &Call, api: &mut Api, zone: &ZoneRef, changes: &[Change]) -> Resu
         let stop = late || dear || (call.cancelled() && !api.breaks(35));
         let fate = match if stop { None } else { Some(write(api, zone, work)) } {
             None => Fate::NotAttempted,
-            Some(Ok(())) => Fate::Written,
+            Some(Ok(())) if api.actions.is_empty() => Fate::Written,
+            Some(Ok(())) => {
+                let actions = std::mem::take(&mut api.actions).join(",");
+                Fate::Accepted(format!("{} {} {actions}", work.name, work.rtype))
+            }
             Some(Err(problem)) => {
                 failed = true;
                 Fate::Failed(problem)
@@ -217,6 +232,10 @@ fn apply(call: &Call, api: &mut Api, zone: &ZoneRef, changes: &[Change]) -> Resu
             )
         };
         outcomes.extend(ids.iter().skip(1_000).map(made_up));
+    }
+    if api.breaks(51) {
+        let known = before_all.unwrap_or_default();
+        tidy(api, zone, &known, &changes)?;
     }
     if api.breaks(14) {
         // Once more, for good measure.
@@ -313,6 +332,8 @@ impl Provider for Plugin {
             learnt = ext([("ids", known.join("\n"))]);
         }
         let mut can = can();
+        can.atomic = api.breaks(30);
+        can.asynchronous = call.config("slow").as_deref() == Some("true");
         can.ext = if api.breaks(1) { ext([("mutation", "1")]) } else { Vec::new() };
         let info = ZoneInfo {
             zone: ZoneRef { id: found.id, name: found.name },
@@ -389,8 +410,30 @@ impl Provider for Plugin {
         apply(call, &mut api, &zone, &changes)
     }
 
-    fn poll(_call: &Call, _zone: ZoneRef, _operation: String) -> Result<Outcome, Problem> {
-        Err(Problem::report_bug("not-asynchronous", "This API takes nothing on for later."))
+    fn poll(call: &Call, zone: ZoneRef, operation: String) -> Result<Outcome, Problem> {
+        let mut api = Api::new(call)?;
+        let mut parts = operation.split(' ');
+        let (Some(name), Some(rtype), Some(actions)) = (parts.next(), parts.next(), parts.next()) else {
+            return Err(Problem::report_bug("operation", format!("There is no operation {operation}.")));
+        };
+        for action in actions.split(',') {
+            if !api.done(action)? {
+                return Ok(Outcome::Accepted(operation));
+            }
+        }
+        let records: Vec<Record> =
+            whole(&mut api, &zone, Some(name))?.into_iter().filter(|r| r.rtype == rtype).collect();
+        let empty = || Set { name: name.to_owned(), rtype: rtype.to_owned(), held: Vec::new() };
+        let set = sets(&records, false).into_iter().next().unwrap_or_else(empty);
+        Ok(Outcome::Applied(set.rrset().unwrap_or_else(|| Rrset {
+            name: set.name,
+            rtype: set.rtype,
+            ttl: None,
+            values: Vec::new(),
+            owner: None,
+            version: None,
+            ext: Vec::new(),
+        })))
     }
 }
 
