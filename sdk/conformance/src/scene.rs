@@ -146,7 +146,8 @@ pub(crate) struct Scene<'k> {
     pub(crate) peer: Peer,
     /// Of the zone object.
     name: String,
-    settings: Json,
+    /// Where the provider is sent to.
+    address: String,
 }
 
 /// Zone objects are told apart over all kits of a process.
@@ -169,16 +170,22 @@ impl<'k> Scene<'k> {
 
     /// As [`Scene::new`], with the provider sent to another address than the peer's.
     pub(crate) async fn at(kit: &'k Kit, peer: Peer, address: &str) -> Result<Self, Stop> {
-        let mut given = (kit.house.facade)().settings(address);
+        let name = format!("scene-{}", SCENES.fetch_add(1, Ordering::Relaxed));
+        kit.house.grant(address).await.map_err(broken)?;
+        Ok(Self { kit, peer, name, address: address.to_owned() })
+    }
+
+    /// What an admin enters for a zone; its secrets are kept apart.
+    async fn settings(&self, zone: &str) -> Result<Json, Stop> {
+        let kit = self.kit;
+        let mut given = (kit.house.facade)().zone_settings(&self.address, zone);
         if let (Some(given), Some(laid)) = (given.as_object_mut(), kit.settings.as_object()) {
             given.extend(laid.clone());
         }
         let taken = settings::take_secrets(&kit.manifest().settings, &mut given);
         held(&kit.secrets).extend(taken.iter().map(|(_, value)| value.clone()));
-        let name = format!("scene-{}", SCENES.fetch_add(1, Ordering::Relaxed));
-        kit.house.keep(&name, &taken).await.map_err(broken)?;
-        kit.house.grant(address).await.map_err(broken)?;
-        Ok(Self { kit, peer, name, settings: given })
+        kit.house.keep(&self.name, &taken).await.map_err(broken)?;
+        Ok(given)
     }
 
     fn ground(&self) -> Ground {
@@ -196,7 +203,7 @@ impl<'k> Scene<'k> {
             zone: ZoneObject {
                 zone: zone.to_owned(),
                 plugin: self.kit.manifest().id.clone(),
-                settings: self.settings.clone(),
+                settings: self.settings(zone).await?,
                 ttl: None,
                 off: false,
             },

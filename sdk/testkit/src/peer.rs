@@ -92,6 +92,11 @@ impl Peer {
         held(&self.shared.facade).features()
     }
 
+    /// The same for the zone of this very name.
+    pub fn zone_settings(&self, name: &str) -> Value {
+        held(&self.shared.facade).zone_settings(&self.url, name)
+    }
+
     pub fn model(&self) -> MutexGuard<'_, Model> {
         held(&self.shared.model)
     }

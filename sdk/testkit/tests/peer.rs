@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use wharf_testkit::{
     facade::{Facade, Refusal, Request, Response, Wait},
-    faults::{Fault, Mangle, Mishap, Target},
+    faults::{Fault, Mangle, Meanwhile, Mishap, Target},
     model::{Model, Record},
     peer::Peer,
 };
@@ -111,4 +111,18 @@ async fn refusals_delays_mangled_bodies_redirects_and_echoes_arrive_as_they_are_
     peer.arm(Fault::once(Target::Any, Mishap::Echo));
     assert!(get(&client, &peer).send().await.unwrap().text().await.unwrap().contains("Bearer s3cret"));
     assert_eq!(client.get(&peer.url).send().await.unwrap().status(), 401);
+}
+
+#[tokio::test]
+async fn somebody_else_changes_a_zone_between_two_requests_and_a_page_comes_again_and_again() {
+    let (peer, client) = peer().await;
+    let emptied = Meanwhile::new(|model| model.zones.iter_mut().for_each(|z| z.records.clear()));
+    peer.arm(Fault::once(Target::Reads, Mishap::Meanwhile(emptied)).after(1));
+    let sets = async || get(&client, &peer).send().await.unwrap().json::<Vec<(String, String)>>().await.unwrap().len();
+    assert_eq!((sets().await, sets().await), (3, 0));
+    post(&client, &peer).send().await.unwrap();
+    assert_eq!(sets().await, 1);
+    peer.arm(Fault::always(Target::Reads, Mishap::Repeated));
+    peer.model().zones.iter_mut().for_each(|z| z.records.clear());
+    assert_eq!((sets().await, sets().await), (1, 1));
 }

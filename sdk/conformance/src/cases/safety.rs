@@ -179,7 +179,8 @@ pub(super) async fn connection(kit: &Kit) -> Result<(), Stop> {
         )
     })?;
     scene.peer.clear_faults();
-    let checks = open.test(Some(&ground.other(7)), false).await?;
+    let missing = ground.other(7);
+    let checks = scene.session(&missing).await?.test(Some(&missing), false).await?;
     expect(wrong(&checks).contains(&"zone"), || {
         format!(
             "`test-connection` of a zone that is not there should fail at the step zone, and it failed at {:?}",
