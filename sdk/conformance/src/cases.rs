@@ -103,6 +103,15 @@ mod tests {
     }
 
     #[test]
+    fn the_page_on_the_kit_names_every_case() {
+        let page = include_str!("../../../docs/conformance.md");
+        for case in all() {
+            let row = format!("| {} | {} | {} |", case.number, case.badge.as_str(), case.name);
+            assert!(page.contains(&row), "docs/conformance.md lacks: {row}");
+        }
+    }
+
+    #[test]
     fn a_case_counts_for_the_badge_that_the_reference_names() {
         for case in all() {
             let badge = match case.number {

@@ -237,7 +237,7 @@ fn apply(call: &Call, api: &mut Api, zone: &ZoneRef, changes: &[Change]) -> Resu
         let known = before_all.unwrap_or_default();
         tidy(api, zone, &known, &changes)?;
     }
-    if api.breaks(14) {
+    if api.breaks(14) && total == 0 {
         // Once more, for good measure.
         for record in there.iter().flat_map(|s| &s.held) {
             if let Some(id) = &record.id {
@@ -383,8 +383,8 @@ impl Provider for Plugin {
         records.retain(wanted);
         let mut rrsets: Vec<Rrset> = sets(&records, api.breaks(11)).iter().filter_map(Set::rrset).collect();
         if api.breaks(13) {
-            for value in rrsets.iter_mut().flat_map(|s| &mut s.values) {
-                value.data = format!("{}.", value.data);
+            for value in rrsets.iter_mut().filter(|s| s.rtype == "AAAA").flat_map(|s| &mut s.values) {
+                value.data = value.data.to_uppercase();
             }
         }
         if api.breaks(42) {
