@@ -36,11 +36,11 @@ pub struct Report {
 }
 
 impl Report {
-    /// The highest badge that is had.
+    /// The highest badge that is had: something of it passed, and nothing of it or below failed.
     pub fn badge(&self) -> Option<Badge> {
         let had = |badge: &Badge| {
-            let mut counted = self.results.iter().filter(|r| r.badge <= *badge).peekable();
-            counted.peek().is_some() && counted.all(|r| !r.verdict.is_failed())
+            let some = self.results.iter().any(|r| r.badge == *badge && r.verdict.is_passed());
+            some && !self.failed().any(|r| r.badge <= *badge)
         };
         [Badge::Scale, Badge::Hosting, Badge::Core].into_iter().find(had)
     }
@@ -155,6 +155,6 @@ mod tests {
         assert!(report.to_string().contains("does not declare `atomic`"));
         let json = report.to_json();
         assert_eq!(json["cases"][0]["result"], "not-applicable");
-        assert_eq!(json["badge"], "core");
+        assert_eq!(json["badge"], Value::Null);
     }
 }
