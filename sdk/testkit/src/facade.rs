@@ -17,6 +17,8 @@ pub struct Request {
     /// Names in lower case.
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
+    /// What [`Facade::is_write`] said; none = by the method.
+    pub is_write: Option<bool>,
 }
 
 impl Request {
@@ -45,7 +47,7 @@ impl Request {
 
     /// Whether it asks for a change.
     pub fn writes(&self) -> bool {
-        !matches!(self.method.as_str(), "GET" | "HEAD" | "OPTIONS")
+        self.is_write.unwrap_or(!matches!(self.method.as_str(), "GET" | "HEAD" | "OPTIONS"))
     }
 }
 
@@ -184,6 +186,11 @@ pub trait Facade: Send {
 
     /// Answers as the real one would. Credentials are checked here: wrong ones get what [`Facade::refusal`] says.
     fn answer(&mut self, model: &mut Model, request: &Request) -> Response;
+
+    /// Whether a request asks for a change, where the method does not tell: in an API that only knows POST.
+    fn is_write(&self, request: &Request) -> bool {
+        request.writes()
+    }
 
     /// What the real one answers when it refuses.
     fn refusal(&self, why: Refusal) -> Response;

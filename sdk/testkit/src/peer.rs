@@ -152,9 +152,10 @@ impl std::fmt::Display for Lost {
 impl std::error::Error for Lost {}
 
 async fn answer(shared: Arc<Shared>, incoming: hyper::Request<Incoming>) -> Result<Outgoing<Full<Bytes>>, Lost> {
-    let Some(request) = read(incoming).await else {
+    let Some(mut request) = read(incoming).await else {
         return Ok(outgoing(Response::text(413, "text/plain", "more than a request may carry")));
     };
+    request.is_write = Some(held(&shared.facade).is_write(&request));
     let mishap = held(&shared.armed).strike(&request);
     let pause = held(&shared.facade).pause(&request);
     let do_it = || held(&shared.facade).answer(&mut held(&shared.model), &request);
@@ -211,6 +212,7 @@ async fn read(incoming: hyper::Request<Incoming>) -> Option<Request> {
         query: pairs(head.uri.query().unwrap_or_default()),
         headers: headers.collect(),
         body,
+        is_write: None,
     })
 }
 

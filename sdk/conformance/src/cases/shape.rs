@@ -195,6 +195,15 @@ pub(super) async fn strings(kit: &Kit) -> Result<(), Stop> {
     ];
     for (n, text) in texts.iter().enumerate() {
         let (id, name) = (u32::try_from(n).unwrap_or_default(), ground.name(n));
+        // What can't be kept is refused before it is sent, and never kept otherwise.
+        if matches!(open.verdict(set(&name, "TXT", Some(3_600), &[text])).await?, Verdict::Refused(_)) {
+            let answer = open.try_apply(vec![add(id, &name, "TXT", Some(3_600), &[text])]).await?.answer;
+            expect(crate::scene::problem_of(&answer).is_some(), || {
+                format!("`normalize` refuses the text {text}, and `apply` gave {}", words::answer(&answer))
+            })?;
+            scene.holds(&name, "TXT", &[], "after that")?;
+            continue;
+        }
         open.applied(vec![add(id, &name, "TXT", Some(3_600), &[text])], &format!("where the text {text} is added"))
             .await?;
         scene.holds(&name, "TXT", &[text], "after that")?;

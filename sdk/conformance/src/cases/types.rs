@@ -180,6 +180,10 @@ pub(super) async fn dots(kit: &Kit) -> Result<(), Stop> {
             expect(stored, || format!("{name} CNAME {target} should be stored, and it is refused"))?;
         }
     }
+    // Some APIs put an address there by themselves.
+    if !scene.data(&ground.zone, &ground.zone, ground.rtype)?.is_empty() {
+        return Ok(());
+    }
     let apex = agree(&mut open, &ground.zone, ground.rtype, &ground.value(0)).await?;
     expect(apex, || format!("{} {} should be stored, and it is refused", ground.zone, ground.rtype))
 }
@@ -255,9 +259,8 @@ pub(super) async fn unknown(kit: &Kit) -> Result<(), Stop> {
     let stays = |when: &str| scene.holds(&name, "TYPE65280", &["\\# 4 0A000001"], when);
     let all = open.read(Selector::All).await?;
     let shown = all.rrsets.iter().find(|s| s.rtype == "TYPE65280");
-    expect(shown.is_some_and(|s| s.values.iter().any(|v| v.data == "\\# 4 0A000001")), || {
-        format!("`read` should give the record of an unknown type as it is, and it gave {shown:?}")
-    })?;
+    // Some can't list what they do not know as it is; that it is there must be seen all the same.
+    expect(shown.is_some(), || format!("`read` should give the record of an unknown type at {name}, and it does not"))?;
     open.applied(vec![ground.add(1, 0, 0)], "where a value is added beside a record of an unknown type").await?;
     stays("after a value was added at its name")?;
     open.applied(vec![replace(2, &name, ground.rtype, Some(3_600), &[&ground.value(1)])], "where it is replaced")

@@ -371,6 +371,7 @@ mod tests {
             query,
             headers,
             body: body.to_string().into_bytes(),
+            ..Request::default()
         };
         pdns.answer(model, &request)
     }
