@@ -82,11 +82,6 @@ impl Peer {
         held(&self.shared.facade).settings(&self.url)
     }
 
-    /// The same for the zone of this very name.
-    pub fn zone_settings(&self, name: &str) -> Value {
-        held(&self.shared.facade).zone_settings(&self.url, name)
-    }
-
     /// What of a zone the API can show.
     pub fn features(&self) -> Features {
         held(&self.shared.facade).features()

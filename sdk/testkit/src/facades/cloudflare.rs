@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use crate::{
-    facade::{Facade, Refusal, Request, Response, Wait},
+    facade::{Facade, Features, Refusal, Request, Response, Wait, http_date},
     model::{Model, Record, Zone},
 };
 
@@ -320,6 +320,10 @@ impl Facade for Cloudflare {
             .header("ratelimit-policy", format!("\"default\";q={REQUESTS};w=300"))
     }
 
+    fn features(&self) -> Features {
+        Features { pages: true, ids: true, disabled: true, comments: true, read_only: true, quota: true }
+    }
+
     fn refusal(&self, why: Refusal) -> Response {
         match why {
             Refusal::Credentials => Fail::new(403, 10_000, "Authentication error").response(),
@@ -352,30 +356,6 @@ fn quota() -> Fail {
 
 fn is_proxied(record: &Record) -> bool {
     record.disabled || record.extra.get("proxied").is_some_and(|p| p == "true")
-}
-
-/// `Wed, 21 Oct 2015 07:28:00 GMT` (RFC 9110 §5.6.7).
-fn http_date(at: SystemTime) -> String {
-    let seconds = at.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
-    let days = seconds / 86_400;
-    // The civil calendar, its years beginning in March (Howard Hinnant's `civil_from_days`).
-    let shifted = days + 719_468;
-    let (era, day) = (shifted / 146_097, shifted % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (month, year) = if month < 10 { (month + 2, era * 400 + year) } else { (month - 10, era * 400 + year + 1) };
-    let name =
-        |names: &'static str, at: u64| names.split(' ').nth(usize::try_from(at).unwrap_or(0)).unwrap_or_default();
-    format!(
-        "{}, {day:02} {} {year} {:02}:{:02}:{:02} GMT",
-        name("Thu Fri Sat Sun Mon Tue Wed", days % 7),
-        name("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec", month),
-        seconds / 3_600 % 24,
-        seconds / 60 % 60,
-        seconds % 60
-    )
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use self::commands::Ran;
 pub use self::commands::{ALL as COMMANDS, number};
 use crate::{
-    facade::{Facade, Refusal, Request, Response, Wait},
+    facade::{Facade, Features, Refusal, Request, Response, Wait},
     model::Model,
 };
 
@@ -316,6 +316,16 @@ impl Facade for HestiaCp {
         } else {
             api_error(405, NO_DATA, false)
         }
+    }
+
+    /// Everything is a POST: the command says whether it writes.
+    fn is_write(&self, request: &Request) -> bool {
+        fields(request).is_some_and(|fields| !trimmed(&fields, "cmd").starts_with("v-list-"))
+    }
+
+    /// It lists a zone in one answer, and keeps no comments.
+    fn features(&self) -> Features {
+        Features { pages: false, ids: true, disabled: true, comments: false, read_only: true, quota: true }
     }
 
     fn refusal(&self, why: Refusal) -> Response {
