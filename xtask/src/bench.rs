@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use wharf_build::toolchain;
 
-use crate::shell::{root, run as run_command};
-use crate::{plugins, providers, toolchain};
+use crate::shell::{apt, root, run as run_command};
+use crate::{plugins, providers};
 
 /// What `cargo xtask bench` takes.
 #[derive(clap::Args)]
@@ -74,7 +75,7 @@ fn extism() -> Result<PathBuf> {
     )
     .context("the Extism peer can't be built")?;
     let wasm = target.join("plugin");
-    run_command(toolchain::choose()?.build("bench-extism-plugin", &wasm).arg("--locked").current_dir(&source))
+    run_command(toolchain::choose(apt)?.build(&source, &wasm).args(["--package", "bench-extism-plugin", "--locked"]))
         .context("the Extism plugin can't be built")?;
     let built = wasm.join(toolchain::TARGET).join("release/bench_extism_plugin.wasm");
     copy(&built, &target.join("bench-extism-plugin.wasm"))?;

@@ -11,7 +11,6 @@ mod providers;
 mod setup;
 mod shell;
 mod test;
-mod toolchain;
 mod wit_check;
 
 use std::path::PathBuf;

@@ -9,7 +9,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::component::read_manifest;
+use wharf_build::component::read_manifest;
+
 use crate::plugins;
 use crate::shell::{apt_install, find, output, root, run};
 

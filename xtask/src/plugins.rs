@@ -8,9 +8,10 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::component::{check_imports, encode, read_manifest, with_manifest, write_if_new};
-use crate::shell::{root, run};
-use crate::toolchain::{self, TARGET, Toolchain};
+use wharf_build::component::{check_imports, encode, read_manifest, with_manifest, write_if_new};
+use wharf_build::toolchain::{self, Toolchain};
+
+use crate::shell::{apt, root, run};
 
 /// A folder that holds a plugin.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +29,7 @@ pub fn out_dir() -> PathBuf {
 /// Builds those named, or all. All are tried; the first failure is told at the end, with the names of the others.
 pub fn build_all(names: &[String]) -> Result<()> {
     let sources = choose(sources(&root())?, names)?;
-    let toolchain = toolchain::choose()?;
+    let toolchain = toolchain::choose(apt)?;
     let mut failed = Vec::new();
     for source in &sources {
         if let Err(error) = build(&toolchain, source) {
@@ -46,9 +47,9 @@ fn build(toolchain: &Toolchain, source: &Source) -> Result<()> {
     // Before the compiler: a missing manifest should not cost a minute.
     let (id, manifest) = read_manifest(&source.folder.join("manifest.json"))?;
     let target_dir = out_dir();
-    let mut command: Command = toolchain.build(&source.package, &target_dir);
-    run(&mut command)?;
-    let module = target_dir.join(TARGET).join("release").join(format!("{}.wasm", source.package.replace('-', "_")));
+    let mut command: Command = toolchain.build(&root(), &target_dir);
+    run(command.args(["--package", &source.package]))?;
+    let module = toolchain::module(&target_dir, &source.package);
     let module = std::fs::read(&module)
         .with_context(|| format!("{} was not made: is `crate-type = [\"cdylib\"]` set?", module.display()))?;
     let component = encode(&module)?;

@@ -10,7 +10,8 @@ use std::time::SystemTime;
 
 use anyhow::{Context, Result};
 
-use crate::component::{check_imports, read_manifest, with_manifest};
+use wharf_build::component::{check_imports, read_manifest, with_manifest};
+
 use crate::setup;
 use crate::shell::{root, run};
 

@@ -5,8 +5,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::shell::{apt_install, find, output, root, run, succeeds};
-use crate::toolchain;
+use wharf_build::toolchain;
+
+use crate::shell::{apt, apt_install, find, output, root, run, succeeds};
 
 /// The Python environment of the tests.
 pub fn venv() -> PathBuf {
@@ -40,7 +41,7 @@ pub fn all() -> Result<()> {
     need(has_postgres(), "postgresql");
     need(succeeds("python3", &["-c", "import venv, ensurepip"]) || venv().join("bin/pip").is_file(), "python3-venv");
     apt_install(&missing)?;
-    toolchain::choose()?;
+    toolchain::choose(apt)?;
     python()?;
     javascript()?;
     components()

@@ -3,81 +3,26 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
+use wharf_build::BuildError;
+
+use wharf_build::shell;
+pub use wharf_build::shell::{find, succeeds};
+
+/// Runs a command with the terminal's own output. Fails on any exit code but 0.
+pub fn run(command: &mut Command) -> Result<()> {
+    Ok(shell::run(command)?)
+}
+
+/// Runs a command and gives its standard output, trimmed. Fails on any exit code but 0, with its standard error.
+pub fn output(command: &mut Command) -> Result<String> {
+    Ok(shell::output(command)?)
+}
 
 /// The workspace's folder.
 pub fn root() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.parent().unwrap_or(here).to_path_buf()
-}
-
-/// Runs a command with the terminal's own output. Fails on any exit code but 0.
-pub fn run(command: &mut Command) -> Result<()> {
-    let status = command.status().with_context(|| format!("{} can't be started", words(command)))?;
-    if !status.success() {
-        bail!("`{}` ended with {status}", words(command));
-    }
-    Ok(())
-}
-
-/// Runs a command and gives its standard output, trimmed. Fails on any exit code but 0, with its standard error.
-pub fn output(command: &mut Command) -> Result<String> {
-    let out = command.stdin(Stdio::null()).output().with_context(|| format!("{} can't be started", words(command)))?;
-    if !out.status.success() {
-        bail!("`{}` ended with {}: {}", words(command), out.status, String::from_utf8_lossy(&out.stderr).trim());
-    }
-    Ok(String::from_utf8_lossy(&out.stdout).trim().to_owned())
-}
-
-/// Whether a command runs and ends with 0; its output is dropped.
-pub fn succeeds(program: &str, args: &[&str]) -> bool {
-    Command::new(program)
-        .args(args)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|s| s.success())
-}
-
-/// Where a program is, by `PATH` and the folders that only root has in it.
-pub fn find(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .chain(["/usr/sbin", "/usr/local/sbin", "/sbin"].map(PathBuf::from))
-        .map(|dir| dir.join(program))
-        .find(|file| file.is_file())
-}
-
-/// A command as it would be typed.
-fn words(command: &Command) -> String {
-    let mut text = command.get_program().to_string_lossy().into_owned();
-    for arg in command.get_args() {
-        text.push(' ');
-        text.push_str(&arg.to_string_lossy());
-    }
-    text
-}
-
-/// Takes away what `cargo run` and rustup have put into the environment for this process, so that another tool chain
-/// can be asked.
-pub fn without_cargo(command: &mut Command) -> &mut Command {
-    for name in [
-        "CARGO",
-        "RUSTUP_TOOLCHAIN",
-        "RUSTC",
-        "RUSTDOC",
-        "RUSTC_WRAPPER",
-        "RUSTFLAGS",
-        "CARGO_ENCODED_RUSTFLAGS",
-        "CARGO_BUILD_TARGET",
-        "CARGO_TARGET_DIR",
-        "LD_LIBRARY_PATH",
-        "RUST_RECURSION_COUNT",
-    ] {
-        command.env_remove(name);
-    }
-    command
 }
 
 /// Installs Debian packages. Without root it fails and names the command that a person can type.
@@ -102,4 +47,9 @@ pub fn apt_install(packages: &[&str]) -> Result<()> {
     let mut args = vec!["install", "-qy", "--no-install-recommends"];
     args.extend(packages);
     apt(&args)
+}
+
+/// The same for who builds plugins.
+pub fn apt(packages: &[&str]) -> Result<(), BuildError> {
+    apt_install(packages).map_err(|error| BuildError::Missing(format!("{error:#}")))
 }

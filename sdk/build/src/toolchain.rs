@@ -1,23 +1,23 @@
-//! What builds a plugin: the first of three tool chains that is there or can be had.
+//! What builds a plugin in Rust: the first of three tool chains that is there or can be had.
 //!
 //! 1. the `wasm32-unknown-unknown` target of the tool chain in use;
 //! 2. the same after `rustup target add`;
 //! 3. Debian's `rustc-web`, which brings the standard library as source, where rustup's servers can't be reached.
 //!
 //! `WHARF_PLUGIN_TOOLCHAIN=rustup` or `debian` asks for one of them and nothing else. Whatever is set for a plugin's
-//! build is set on that child process alone: with `RUSTC` in the environment the next build of the host would compile
-//! everything anew.
+//! build is set on that child process alone: with `RUSTC` in the environment the next build of another program would
+//! compile everything anew.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use crate::BuildError;
+use crate::shell::{find, output, run, without_cargo};
 
-use crate::shell::{apt_install, find, output, run, without_cargo};
-
-/// The target that plugins are built for.
+/// The target that plugins are built for: a component made from it imports nothing but `wharf:*`.
 pub const TARGET: &str = "wasm32-unknown-unknown";
-const DEBIAN: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
+/// Debian's way.
+pub const DEBIAN: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
 
 /// A tool chain that can build plugins.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,34 +28,43 @@ pub enum Toolchain {
     Debian { linker: PathBuf },
 }
 
-/// Finds or installs one.
-pub fn choose() -> Result<Toolchain> {
+/// Finds one, or has it. `install` is asked for Debian packages when nothing else is left.
+///
+/// # Errors
+/// There is none, and how one is had.
+pub fn choose(install: impl Fn(&[&str]) -> Result<(), BuildError>) -> Result<Toolchain, BuildError> {
     let asked = std::env::var("WHARF_PLUGIN_TOOLCHAIN").unwrap_or_default();
     match asked.as_str() {
-        "debian" => return debian(),
+        "debian" => return debian(&install),
         "" | "rustup" => {}
-        other => bail!("WHARF_PLUGIN_TOOLCHAIN is `{other}`: it can be `rustup` or `debian`, or not set"),
+        other => {
+            return Err(BuildError::Missing(format!(
+                "WHARF_PLUGIN_TOOLCHAIN is `{other}`: it can be `rustup` or `debian`, or not set"
+            )));
+        }
     }
     if has_target() {
         return Ok(Toolchain::Installed);
     }
     if find("rustup").is_some() {
-        eprintln!("xtask: the target {TARGET} is missing, asking rustup for it");
+        eprintln!("the target {TARGET} is missing, asking rustup for it");
         match run(Command::new("rustup").args(["target", "add", TARGET])) {
             Ok(()) if has_target() => return Ok(Toolchain::Installed),
-            Ok(()) => eprintln!("xtask: rustup has added the target to another tool chain than the one in use"),
-            Err(error) => eprintln!("xtask: {error:#}"),
+            Ok(()) => eprintln!("rustup has added the target to another tool chain than the one in use"),
+            Err(error) => eprintln!("{error}"),
         }
     }
     if asked == "rustup" {
-        bail!("the target {TARGET} can't be had from rustup: see above, or unset WHARF_PLUGIN_TOOLCHAIN");
+        return Err(BuildError::Missing(format!(
+            "the target {TARGET} can't be had from rustup: see above, or unset WHARF_PLUGIN_TOOLCHAIN"
+        )));
     }
-    debian()
+    debian(&install)
 }
 
 impl Toolchain {
-    /// A `cargo build` of one package for the target, into `target_dir`.
-    pub fn build(&self, package: &str, target_dir: &Path) -> Command {
+    /// A `cargo build` in `folder` for the target, into `target_dir`.
+    pub fn build(&self, folder: &Path, target_dir: &Path) -> Command {
         let mut command = match self {
             Self::Installed => {
                 let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
@@ -76,15 +85,20 @@ impl Toolchain {
             }
         };
         command
-            .args(["build", "--release", "--quiet", "--target", TARGET, "--package", package, "--target-dir"])
+            .args(["build", "--release", "--quiet", "--target", TARGET, "--target-dir"])
             .arg(target_dir)
             // Plugins are loaded by the thousand: no debug sections, function names stay for backtraces.
             .env("CARGO_PROFILE_RELEASE_DEBUG", "false")
             .env("CARGO_PROFILE_RELEASE_LTO", "fat")
             .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1")
-            .current_dir(crate::shell::root());
+            .current_dir(folder);
         command
     }
+}
+
+/// Where `cargo build` of a package puts its module.
+pub fn module(target_dir: &Path, package: &str) -> PathBuf {
+    target_dir.join(TARGET).join("release").join(format!("{}.wasm", package.replace('-', "_")))
 }
 
 /// Whether the compiler in use has a standard library for the target.
@@ -96,13 +110,16 @@ fn has_target() -> bool {
     })
 }
 
-fn debian() -> Result<Toolchain> {
+fn debian(install: &impl Fn(&[&str]) -> Result<(), BuildError>) -> Result<Toolchain, BuildError> {
     let ready = || debian_source().is_some() && Path::new("/usr/bin/cargo").is_file();
     if !ready() {
-        apt_install(&DEBIAN)?;
+        install(&DEBIAN)?;
     }
     if !ready() {
-        bail!("the packages {} are installed, yet /usr/bin/rustc finds no source of its library", DEBIAN.join(", "));
+        return Err(BuildError::Missing(format!(
+            "the packages {} are installed, yet /usr/bin/rustc finds no source of its library",
+            DEBIAN.join(", ")
+        )));
     }
     Ok(Toolchain::Debian { linker: linker()? })
 }
@@ -116,17 +133,16 @@ fn debian_source() -> Option<PathBuf> {
 }
 
 /// rustup's `rust-lld`, which is named for what it does; Debian's next to the compiler otherwise.
-fn linker() -> Result<PathBuf> {
+fn linker() -> Result<PathBuf, BuildError> {
     let bin = |sysroot: String, host: &str| Path::new(&sysroot).join("lib/rustlib").join(host).join("bin/rust-lld");
     let host = output(Command::new("rustc").arg("-vV"))
         .ok()
         .and_then(|text| text.lines().find_map(|l| l.strip_prefix("host: ").map(str::to_owned)))
         .unwrap_or_else(|| "x86_64-unknown-linux-gnu".into());
     let rustup = output(Command::new("rustc").args(["--print", "sysroot"])).ok().map(|s| bin(s, &host));
-    rustup
-        .into_iter()
-        .chain(find("rust-lld"))
-        .chain(find("wasm-ld"))
-        .find(|p| p.is_file())
-        .context("no linker for wasm: neither rust-lld nor wasm-ld is there; `apt-get install lld` brings one")
+    rustup.into_iter().chain(find("rust-lld")).chain(find("wasm-ld")).find(|p| p.is_file()).ok_or_else(|| {
+        BuildError::Missing(
+            "no linker for wasm: neither rust-lld nor wasm-ld is there; `apt-get install lld` brings one".to_owned(),
+        )
+    })
 }
