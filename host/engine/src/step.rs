@@ -51,7 +51,7 @@ impl Engine {
                     run.operation.plugin, run.operation.kind
                 );
                 let cause = wharf_plugins::report::Cause::NotInstalled;
-                let error = CallError { cause, version: None, text, log: Vec::new() };
+                let error = CallError { cause, version: None, text, log: Vec::new(), used: Default::default() };
                 return self.commit_call_error(&run, None, error).await;
             };
             self.kill.reach("step:before").await;

@@ -18,7 +18,7 @@ use crate::{
     config::RuntimeConfig,
     engine::TICK,
     registry::{Exports, Loaded, Plugin},
-    report::{CallError, Cause},
+    report::{CallError, Cause, Used},
     runtime::Runtime,
     state::{Denied, Limiter, StoreData},
     text,
@@ -46,6 +46,7 @@ pub(crate) struct Done<R> {
     pub(crate) answer: R,
     pub(crate) call: CallState,
     pub(crate) took: Duration,
+    pub(crate) used: Used,
 }
 
 impl<R> Done<R> {
@@ -151,20 +152,27 @@ impl Runtime {
             memory = data.limiter.memory(), host_calls = data.call.meter.calls, requests = data.call.meter.requests,
             "called a plugin"
         );
+        let used = Used {
+            cpu: TICK.saturating_mul(u32::try_from(data.ticks).unwrap_or(u32::MAX)),
+            memory: data.limiter.memory() as u64,
+            host_calls: data.call.meter.calls,
+            bytes: data.call.meter.bytes,
+            requests: data.call.meter.requests,
+        };
         match result {
-            Ok(answer) => Ok(Done { answer, call: data.call, took }),
+            Ok(answer) => Ok(Done { answer, call: data.call, took, used }),
             Err((cause, why)) => {
                 let version = loaded.row.version.clone();
                 let text = format!("`{id}` {version} failed in `{export}`: {why}{}", last_words(&data));
                 let text = text::cut(&text, text::MESSAGE);
-                Err(CallError { cause, version: Some(version), text, log: data.call.log.lines })
+                Err(CallError { cause, version: Some(version), text, log: data.call.log.lines, used })
             }
         }
     }
 }
 
 pub(crate) fn host_error(text: String) -> CallError {
-    CallError { cause: Cause::Host, version: None, text, log: Vec::new() }
+    CallError { cause: Cause::Host, version: None, text, log: Vec::new(), used: Used::default() }
 }
 
 /// Sets every limit that a store itself enforces.

@@ -71,7 +71,13 @@ impl Runtime {
         let callee = self.current(plugin).await?;
         let version = callee.loaded.row.version.clone();
         if let Exports::LifecycleHook(_, None) = callee.loaded.exports {
-            return Ok(CallReport { version, answer: None, log: Vec::new(), took: std::time::Duration::ZERO });
+            return Ok(CallReport {
+                version,
+                answer: None,
+                log: Vec::new(),
+                took: std::time::Duration::ZERO,
+                used: Default::default(),
+            });
         }
         let job: Job<Option<Result<Verdict, Failure>>> = Box::new(|store, instance, exports| {
             Box::pin(async move {
@@ -141,12 +147,13 @@ impl Runtime {
         });
         let mut done = self.call(&callee, Bound::Nothing, "present", job).await?;
         let log = done.log();
-        let answer = done.answer;
+        let (answer, used) = (done.answer, done.used);
         let refuse = |problem: &str| CallError {
             cause: Cause::Limit,
             version: Some(callee.loaded.row.version.clone()),
             text: format!("`{plugin}` failed in `present`: {problem}"),
             log,
+            used,
         };
         if answer.body.len() > MAX_BODY {
             return Err(refuse("its answer has more than 1 MiB"));
@@ -185,7 +192,7 @@ fn heard(of: told::Heard) -> Heard {
 }
 
 pub(crate) fn report<T>(mut done: Done<T>, version: semver::Version) -> CallReport<T> {
-    CallReport { version, log: done.log(), answer: done.answer, took: done.took }
+    CallReport { version, log: done.log(), answer: done.answer, took: done.took, used: done.used }
 }
 
 fn verdict(of: asked::Verdict) -> Result<Verdict, Failure> {

@@ -142,7 +142,7 @@ impl Plugin {
 }
 
 pub(crate) fn gone(text: String) -> CallError {
-    CallError { cause: Cause::NotInstalled, version: None, text, log: Vec::new() }
+    CallError { cause: Cause::NotInstalled, version: None, text, log: Vec::new(), used: Default::default() }
 }
 
 pub(crate) fn not_installed(id: &str) -> CallError {

@@ -75,6 +75,20 @@ pub struct CallError {
     pub text: String,
     /// What the plugin had logged before.
     pub log: Vec<LogLine>,
+    pub used: Used,
+}
+
+/// What a call has used up of its limits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Used {
+    /// Time in which the guest computed, in steps of 10 ms.
+    pub cpu: Duration,
+    /// The most linear memory, bytes.
+    pub memory: u64,
+    pub host_calls: u32,
+    /// Bytes between guest and host, both ways.
+    pub bytes: u64,
+    pub requests: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -110,6 +124,7 @@ pub struct CallReport<T> {
     pub answer: T,
     pub log: Vec<LogLine>,
     pub took: Duration,
+    pub used: Used,
 }
 
 /// What a hook says when it is asked.

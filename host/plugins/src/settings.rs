@@ -107,6 +107,12 @@ pub fn with_defaults(schema: &Value, settings: &Value) -> Value {
     settings
 }
 
+/// What is wrong with a schema itself: the pointer into it, and why.
+pub fn schema_error(schema: &Value) -> Option<FieldError> {
+    let error = jsonschema::validator_for(schema).err()?;
+    Some(FieldError::new(error.instance_path().to_string(), error.to_string(), "see https://json-schema.org"))
+}
+
 /// `discreet`: without the value, for who has secrets to enter may have entered one in the wrong field.
 fn field_error(schema: &Value, error: &jsonschema::ValidationError<'_>, discreet: bool) -> FieldError {
     let at = error.instance_path().to_string();

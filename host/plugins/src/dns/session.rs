@@ -201,7 +201,13 @@ impl DnsSession {
     pub async fn publish(&mut self, zone: &ZoneRef) -> Result<CallReport<Option<Result<(), Problem>>>, CallError> {
         if !matches!(self.callee.loaded.exports, Exports::DnsProvider(_, Some(_))) {
             let version = self.version().clone();
-            return Ok(CallReport { version, answer: None, log: Vec::new(), took: std::time::Duration::ZERO });
+            return Ok(CallReport {
+                version,
+                answer: None,
+                log: Vec::new(),
+                took: std::time::Duration::ZERO,
+                used: Default::default(),
+            });
         }
         let zone = convert::to_zone_ref(zone);
         let job: Job<Option<Result<(), Problem>>> = Box::new(move |store, instance, exports| {
