@@ -1,0 +1,100 @@
+// HTTP in two halves: a Request is plain data, so that building it and reading its Response can be tested on any machine; a
+// transport (`{ send(request) }`) sends it, and `Host` of host.js is the one that a component has.
+//
+// A request is sent once and never repeated here. Secrets are `{{slot}}`: the host puts the value in on the way out.
+
+/** A request that got no answer. `sent` is `not-sent` or `maybe-sent`. */
+export class HttpFailure extends Error {
+  constructor(sent, code, message, ext = []) {
+    super(message);
+    this.name = 'HttpFailure';
+    this.sent = sent;
+    this.code = code;
+    this.ext = ext;
+  }
+}
+
+/** One request, not yet sent. */
+export class Request {
+  constructor(method, url) {
+    this.method = method;
+    this.url = url;
+    this.queries = [];
+    this.headers = [];
+    /** undefined, `{ contentType, text }` or `{ form: [[name, value]] }` */
+    this.body = undefined;
+    this.timeout = undefined;
+  }
+
+  static get(url) {
+    return new Request('GET', url);
+  }
+
+  query(name, value) {
+    this.queries.push([name, String(value)]);
+    return this;
+  }
+
+  header(name, value) {
+    this.headers.push([name, value]);
+    return this;
+  }
+
+  json(value) {
+    return this.text('application/json', JSON.stringify(value));
+  }
+
+  text(contentType, text) {
+    this.body = { contentType, text };
+    return this;
+  }
+
+  /** Appends a form field, replacing a body of another kind. */
+  form(name, value) {
+    if (!this.body?.form) this.body = { form: [] };
+    this.body.form.push([name, String(value)]);
+    return this;
+  }
+
+  /** From connect to the last byte. */
+  timeoutMs(ms) {
+    this.timeout = ms;
+    return this;
+  }
+}
+
+/** A whole answer. */
+export class Response {
+  constructor(status, headers, text) {
+    this.status = status;
+    this.headers = headers;
+    this.text = text;
+  }
+
+  /** First value, or undefined; case of `name` does not matter. */
+  header(name) {
+    return this.headers.find(([n]) => n.toLowerCase() === name.toLowerCase())?.[1];
+  }
+
+  /** The body, decoded; throws a SyntaxError. */
+  json() {
+    return JSON.parse(this.text);
+  }
+
+  isSuccess() {
+    return this.status >= 200 && this.status < 300;
+  }
+
+  /** `Retry-After` in milliseconds, if it is a number of seconds that fits. */
+  retryAfterMs() {
+    const text = this.header('retry-after')?.trim() ?? '';
+    const ms = /^\d+$/.test(text) ? Number(text) * 1000 : NaN;
+    return ms <= 0xffffffff ? ms : undefined;
+  }
+
+  /** The body's beginning, on one line, for a message: at most `max` characters. */
+  excerpt(max) {
+    const line = [...this.text.split(/\s+/).filter(Boolean).join(' ')];
+    return line.length > max ? `${line.slice(0, max).join('')}…` : line.join('');
+  }
+}
