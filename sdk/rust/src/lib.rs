@@ -32,6 +32,8 @@ pub mod http;
 pub mod panel;
 #[cfg(feature = "provisioner")]
 pub mod provisioner;
+#[cfg(feature = "http")]
+pub mod testing;
 
 pub use base::{Action, Ext, Failure, Json};
 

@@ -1,0 +1,74 @@
+//! A DNS provider for Wharf. `api.rs` speaks to the API, `work.rs` says what has to be sent; this file joins both to the
+//! contract (`wit/deps/dns/dns.wit` has every word of it).
+//!
+//! The host plans, matches zones, waits and repeats. A provider translates: it reads, applies a batch once, and maps each
+//! error to what the host must do about it.
+
+mod api;
+mod work;
+
+#[cfg(test)]
+mod tests;
+
+use wharf_sdk::dns::prelude::*;
+
+use api::Api;
+
+struct Plugin;
+
+/// Runs `f` with the API that the zone's settings name.
+fn with_api<R>(call: &Call, f: impl FnOnce(&mut Api<http::Host>) -> Result<R, Problem>) -> Result<R, Problem> {
+    let url = call.config("server-url").ok_or_else(|| {
+        Problem::fix_config("server-url", "The setting `server-url` is missing: enter the API's address.")
+    })?;
+    f(&mut Api::new(&mut http::Host, &url))
+}
+
+impl Provider for Plugin {
+    fn normalize(can: Capabilities, zone: Name, sets: Vec<Rrset>) -> Vec<Verdict> {
+        sets.into_iter().map(|set| work::verdict(&can, &zone, set)).collect()
+    }
+
+    fn probe(call: &Call, zone: Name) -> Result<Probed, Problem> {
+        with_api(call, |api| work::probe(api, &zone))
+    }
+
+    fn test_connection(call: &Call, zone: Option<Name>, _try_write: bool) -> Vec<Check> {
+        let check = |step: &str, ok: bool, detail: String| Check { step: step.into(), ok, detail, ext: Vec::new() };
+        match with_api(call, |api| api.zones()) {
+            Err(problem) => {
+                let step = if problem.code == "credentials" { "auth" } else { "reach" };
+                vec![check(step, false, problem.message)]
+            }
+            Ok(zones) => {
+                let mut checks = vec![check("auth", true, "The token is accepted.".into())];
+                if let Some(zone) = zone {
+                    let found = zones.iter().any(|z| names::labels(&z.name) == names::labels(&zone));
+                    let detail = if found { "The zone is there." } else { "The account has no such zone." };
+                    checks.push(check("zone", found, detail.into()));
+                }
+                checks
+            }
+        }
+    }
+
+    fn list_zones(call: &Call) -> Result<Vec<ZoneRef>, Problem> {
+        with_api(call, |api| Ok(api.zones()?.into_iter().map(work::zone_ref).collect()))
+    }
+
+    fn read(call: &Call, zone: ZoneRef, what: Selector) -> Result<Snapshot, Problem> {
+        with_api(call, |api| work::read(api, &zone, &what))
+    }
+
+    fn apply(call: &Call, zone: ZoneRef, batch: Vec<Change>) -> Result<Report, Problem> {
+        // Time to write down what was done, before the host ends the call.
+        let stop = || call.cancelled() || call.deadline_ms() < 2_000;
+        with_api(call, |api| work::apply(api, &zone, &batch, stop))
+    }
+
+    fn poll(_call: &Call, _zone: ZoneRef, _operation: String) -> Result<Outcome, Problem> {
+        Err(Problem::report_bug("not-asynchronous", "This provider never takes a change on for later."))
+    }
+}
+
+wharf_sdk::export_dns_provider!(Plugin);
