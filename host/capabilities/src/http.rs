@@ -69,6 +69,11 @@ const RESERVED: [&str; 22] = [
     "x-forwarded-host",
 ];
 
+/// Whether the host sets this header itself, so that a plugin can't.
+pub fn is_reserved(header: &str) -> bool {
+    RESERVED.iter().any(|name| name.eq_ignore_ascii_case(header))
+}
+
 /// Sends what plugins build.
 pub struct Sender {
     transport: Arc<dyn Transport>,

@@ -1,5 +1,6 @@
 //! `wharf`: serves the host, and talks to a running one.
 
+mod author;
 mod books;
 mod config;
 mod demo;
@@ -102,10 +103,10 @@ pub struct RemoteArguments {
 
 #[derive(Subcommand)]
 enum PluginCommand {
+    #[command(flatten)]
+    Author(author::AuthorCommand),
     /// What is installed, and which version runs.
     List(RemoteArguments),
-    /// What a component says of itself; nothing of it is run.
-    Inspect { component: PathBuf },
     /// Install and roll out.
     Install {
         component: PathBuf,
@@ -176,11 +177,11 @@ fn main() -> ExitCode {
     }
     let done = match arguments.command {
         // Another program takes this process's place.
-        Command::Demo { arguments } => demo::show(arguments),
+        Command::Demo { arguments } => demo::show(arguments).map(|()| ExitCode::SUCCESS),
         command => start(command),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("wharf: {error:#}");
             ExitCode::FAILURE
@@ -188,8 +189,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn start(command: Command) -> Result<()> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run(command))
+fn start(command: Command) -> Result<ExitCode> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+        match command {
+            Command::Plugin(PluginCommand::Author(command)) => author::run(command).await,
+            command => run(command).await.map(|()| ExitCode::SUCCESS),
+        }
+    })
 }
 
 async fn run(command: Command) -> Result<()> {
@@ -198,13 +204,12 @@ async fn run(command: Command) -> Result<()> {
         Command::SupportBundle(arguments) => support::bundle(&arguments).await,
         Command::Health { url } => remote::health(&url).await,
         Command::Plugin(PluginCommand::List(remote)) => remote::plugins(&remote).await,
-        Command::Plugin(PluginCommand::Inspect { component }) => remote::inspect(&component),
         Command::Plugin(PluginCommand::Install { component, allow, remote }) => {
             remote::install(&remote, &component, allow).await
         }
         Command::Plugin(PluginCommand::Rollback { id, remote }) => remote::rollback(&remote, &id).await,
-        // Done in `main`, before there is a runtime.
-        Command::Plugin(PluginCommand::Compile { .. }) | Command::Demo { .. } => Ok(()),
+        // Done before.
+        Command::Plugin(PluginCommand::Compile { .. } | PluginCommand::Author(_)) | Command::Demo { .. } => Ok(()),
         Command::Token(TokenCommand::Create { scopes, panel, note, expires_in, config }) => {
             let scopes = scopes.split(',').map(|s| s.trim().to_owned()).filter(|s| !s.is_empty()).collect();
             let new = NewToken { scopes, panel, note, expires_ms: None };

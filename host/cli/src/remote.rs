@@ -4,7 +4,6 @@ use std::{path::Path, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
-use wharf_plugins::Runtime;
 
 use crate::RemoteArguments;
 
@@ -80,26 +79,6 @@ pub(crate) fn segment(id: &str) -> String {
 pub async fn plugins(remote: &RemoteArguments) -> Result<()> {
     let list = get(remote, "/v1/admin/plugins", &[]).await?;
     println!("{}", serde_json::to_string_pretty(&list)?);
-    Ok(())
-}
-
-pub fn inspect(component: &Path) -> Result<()> {
-    let bytes = std::fs::read(component).with_context(|| format!("can't read {}", component.display()))?;
-    let found = Runtime::inspect(&bytes)?;
-    let manifest = &found.manifest;
-    println!("{} {} ({}), {}, {} bytes", manifest.id, manifest.version, manifest.world, manifest.licence, bytes.len());
-    println!("{}", manifest.name);
-    for (interface, version) in &manifest.wants {
-        println!("  wants {interface} {version}");
-    }
-    for rule in &manifest.requests {
-        let methods: Vec<&str> = rule.methods.iter().map(String::as_str).collect();
-        println!("  requests {} {}{}", methods.join("|"), rule.origin, rule.path);
-    }
-    for kind in &manifest.operations {
-        let states: Vec<&str> = kind.states.iter().map(|s| s.id.as_str()).collect();
-        println!("  operation {}: {}", kind.kind, states.join(" → "));
-    }
     Ok(())
 }
 

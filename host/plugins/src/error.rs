@@ -24,7 +24,7 @@ pub enum InstallError {
     #[error("the file is not WebAssembly: it must begin with the bytes 00 61 73 6d")]
     NotWasm,
     #[error(
-        "the file is a core module, not a component: make one of it with `wasm-tools component new`, or build it with `cargo xtask plugins`"
+        "the file is a core module, not a component: make one of it with `wasm-tools component new`, or build it with `wharf plugin build`"
     )]
     CoreModule,
     #[error("the file ends after {size} bytes in the middle of a section, so it was truncated: upload it again")]
@@ -34,7 +34,7 @@ pub enum InstallError {
     #[error("the component has {0}: simplify it")]
     TooComplex(String),
     #[error(
-        "the component has no manifest: append it as the custom section `wharf:manifest` (`cargo xtask plugins` does)"
+        "the component has no manifest: append it as the custom section `wharf:manifest` (`wharf plugin build` does)"
     )]
     NoManifest,
     #[error(

@@ -1,0 +1,341 @@
+//! What an author of a plugin does with the binary alone, in a folder outside of this repository.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use serde_json::Value;
+use wharf_testkit::{facades::example::Example, peer::Peer};
+
+/// With an environment that says nothing of settings, as in an author's shell.
+fn wharf(folder: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wharf"));
+    bare(&mut command).args(arguments).current_dir(folder).output().unwrap()
+}
+
+fn bare(command: &mut Command) -> &mut Command {
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy().into_owned();
+        if name.starts_with("WHARF_") && name != "WHARF_PLUGIN_TOOLCHAIN" || name.starts_with("CARGO_PKG") {
+            command.env_remove(name);
+        }
+    }
+    command.env_remove("CARGO").env_remove("CARGO_MANIFEST_DIR").env_remove("CARGO_TARGET_DIR")
+}
+
+fn said(output: &Output) -> (bool, String, String) {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    (output.status.success(), text(&output.stdout), text(&output.stderr))
+}
+
+/// Fails with what was said.
+#[track_caller]
+fn good(output: &Output) -> String {
+    let (good, out, error) = said(output);
+    assert!(good, "{out}\n{error}");
+    out
+}
+
+/// A new project in a folder of its own.
+fn new(lang: &str) -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    good(&wharf(dir.path(), &["plugin", "new", "--kind", "dns-provider", "--lang", lang, "dns-acme"]));
+    let folder = dir.path().join("dns-acme");
+    (dir, folder)
+}
+
+fn edit(file: &Path, from: &str, to: &str) {
+    let text = std::fs::read_to_string(file).unwrap();
+    assert!(text.contains(from), "{from} is not in {}", file.display());
+    std::fs::write(file, text.replacen(from, to, 1)).unwrap();
+}
+
+async fn peer(folder: &Path) -> Peer {
+    let facade = Example::default();
+    std::fs::write(folder.join("token.txt"), format!("{}\n", facade.token)).unwrap();
+    let peer = Peer::start(Box::new(facade)).await.unwrap();
+    peer.add_zone("example.com.", 3);
+    peer
+}
+
+/// `wharf plugin run` against a peer; the exit code and the answer.
+async fn run(folder: &Path, peer: &Peer, arguments: &[&str]) -> (bool, Value, String) {
+    let folder = folder.to_owned();
+    let url = peer.url.clone();
+    let arguments: Vec<String> = arguments.iter().map(|a| (*a).to_owned()).collect();
+    let output = tokio::task::spawn_blocking(move || {
+        let setting = format!("server-url={url}");
+        let mut all = vec!["plugin", "run"];
+        all.extend(arguments.iter().map(String::as_str));
+        all.extend(["--setting", &setting, "--secret-file", "token=token.txt"]);
+        all.extend(["--allow-private", &url, "--zone", "example.com"]);
+        wharf(&folder, &all)
+    });
+    let (good, out, error) = said(&output.await.unwrap());
+    (good, serde_json::from_str(&out).unwrap_or_else(|e| panic!("{e}: {out}\n{error}")), out)
+}
+
+/// The commands of the tutorial for one language, as it is typed into a shell.
+fn tutorial(language: &str) -> String {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/write-a-dns-provider.md");
+    let text = std::fs::read_to_string(page).unwrap();
+    let (mut script, mut taken, mut inside) = (String::new(), false, false);
+    for line in text.lines().map(str::trim) {
+        if let Some(kind) = line.strip_prefix("```") {
+            inside = !inside;
+            taken = inside && (kind == "sh" || kind == format!("sh {language}"));
+        } else if taken {
+            script.push_str(line);
+            script.push('\n');
+        }
+    }
+    assert!(script.starts_with("language=rust\n") && script.matches("wharf plugin").count() >= 8, "{script}");
+    script.replacen("language=rust", &format!("language={language}"), 1)
+}
+
+/// Follows the tutorial from its first command to its last; the folder that it leaves.
+async fn followed(language: &str) -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let facade = Example::default();
+    let token = facade.token.clone();
+    let peer = Peer::start(Box::new(facade)).await.unwrap();
+    peer.add_zone("example.com.", 3);
+    let (script, place, url) = (tutorial(language), dir.path().to_owned(), peer.url.clone());
+    let output = tokio::task::spawn_blocking(move || {
+        let own = Path::new(env!("CARGO_BIN_EXE_wharf")).parent().unwrap().to_owned();
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let path = std::env::join_paths(std::iter::once(own).chain(std::env::split_paths(&path))).unwrap();
+        let mut shell = Command::new("sh");
+        shell.args(["-e", "-u", "-x", "-c", &script]).current_dir(place).env("PATH", path);
+        bare(&mut shell).env("API", url).env("TOKEN", token).output().unwrap()
+    });
+    let told = good(&output.await.unwrap());
+    assert_eq!(told.matches("is good: a host takes it").count(), 2, "{told}");
+    let model = peer.model();
+    assert_eq!(model.zone("example.com.").unwrap().records.len(), 3, "what was added is removed");
+    let folder = dir.path().join("dns-acme");
+    (dir, folder)
+}
+
+/// What every template can do, whatever it is written in.
+async fn speaks_the_example_api(folder: &Path) {
+    let peer = peer(folder).await;
+    let (good, probed, text) = run(folder, &peer, &["probe"]).await;
+    assert!(good, "{text}");
+    assert_eq!(probed["answer"]["ok"]["info"]["zone"]["name"], "example.com.");
+    assert_eq!(probed["requests"][0]["headers"]["authorization"], "Bearer [secret token]", "{text}");
+    assert!(probed["used"]["memory_bytes"].as_u64().unwrap() > 0 && probed["used"]["requests"] == 1, "{text}");
+
+    let add = ["apply", "--add", "www.example.com", "A", "192.0.2.7", "--ttl", "300"];
+    let (good, applied, text) = run(folder, &peer, &add).await;
+    assert!(good, "{text}");
+    assert_eq!(applied["answer"]["ok"]["outcomes"][0]["outcome"]["applied"]["values"][0], "192.0.2.7", "{text}");
+    assert_eq!(peer.model().zone("example.com.").unwrap().data("www.example.com.", "A"), ["192.0.2.7"]);
+    peer.take_log();
+    let (_, again, text) = run(folder, &peer, &add).await;
+    assert!(again["answer"]["ok"]["outcomes"][0]["outcome"].get("unchanged").is_some(), "{text}");
+    assert!(peer.take_log().iter().all(|asked| !asked.request.writes()), "a write for what is so already");
+
+    let (good, read, text) = run(folder, &peer, &["read"]).await;
+    assert!(good && read["answer"]["ok"]["complete"] == true, "{text}");
+    assert_eq!(read["answer"]["ok"]["rrsets"].as_array().unwrap().len(), 4, "{text}");
+    let (good, _, text) = run(folder, &peer, &["apply", "--remove", "www.example.com", "A", "192.0.2.7"]).await;
+    assert!(good, "{text}");
+    assert_eq!(peer.model().zone("example.com.").unwrap().records.len(), 3, "those of others are there");
+
+    let normalize = ["normalize", "--add", "WWW.example.com", "AAAA", "2001:DB8::0:1", "--ttl", "1"];
+    let (good, verdicts, text) = run(folder, &peer, &normalize).await;
+    assert!(good, "{text}");
+    let set = &verdicts["answer"]["ok"][0]["adjusted"];
+    assert_eq!((&set["values"][0], &set["ttl"]), (&"2001:db8::1".into(), &60.into()), "{text}");
+
+    std::fs::write(folder.join("token.txt"), "another-token-that-is-wrong").unwrap();
+    peer.take_log();
+    let (good, refused, text) = run(folder, &peer, &["read"]).await;
+    assert!(!good && refused["answer"]["problem"]["action"] == "fix-config", "{text}");
+    assert!(!text.contains("another-token"), "{text}");
+    assert_eq!(peer.take_log().len(), 1, "credentials are tried once");
+}
+
+#[test]
+fn a_name_that_no_plugin_can_have_and_a_folder_that_is_there_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let make = |name: &str| said(&wharf(dir.path(), &["plugin", "new", "--lang", "rust", name]));
+    for bad in ["Dns-Acme", "dns_acme", "9dns", "x"] {
+        let (good, _, error) = make(bad);
+        assert!(!good && error.contains(bad) && error.contains("dns-acme"), "{error}");
+    }
+    std::fs::create_dir(dir.path().join("dns-there")).unwrap();
+    let (good, _, error) = make("dns-there");
+    assert!(!good && error.contains("is there already"), "{error}");
+    let (good, _, error) = make("no/such/dns-acme");
+    assert!(!good && error.contains("no/such"), "{error}");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left behind");
+}
+
+#[test]
+fn a_new_project_holds_no_path_of_this_repository() {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap();
+    let repository = repository.to_str().unwrap();
+    for lang in ["rust", "js", "python"] {
+        let (_dir, folder) = new(lang);
+        let mut folders = vec![folder];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap().flatten() {
+                if entry.path().is_dir() {
+                    folders.push(entry.path());
+                    continue;
+                }
+                let text = std::fs::read_to_string(entry.path()).unwrap();
+                for left in [repository, "@ID@", "@RUST@", "@MEMORY@", "workspace = true"] {
+                    assert!(!text.contains(left), "{left} in {}", entry.path().display());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_wrong_in_a_manifest_is_told_with_its_line_before_anything_is_built() {
+    let (_dir, folder) = new("rust");
+    let file = folder.join("manifest.json");
+    let whole = std::fs::read_to_string(&file).unwrap();
+    for (from, to, place, words) in [
+        ("\"version\": \"0.1.0\",", "\"version\": \"0.1.0\"", "manifest.json:5:3", "expected `,`"),
+        ("\"licence\"", "\"license\"", "manifest.json:6:11", "unknown field `license`"),
+        ("\"type\": \"object\"", "\"type\": \"objekt\"", "manifest.json:19:5", "JSON Schema"),
+        (
+            "\"origin\": \"{server-url}\", \"path\": \"/v1/zones\"",
+            "\"origin\": \"{url}\", \"path\": \"/v1/zones\"",
+            "manifest.json:41:27",
+            "no setting `url`",
+        ),
+        ("\"slot\": \"token\"", "\"slot\": \"tokn\"", "manifest.json:45:17", "`tokn`"),
+        (
+            "\"path\": \"/v1/zones/*/records\"",
+            "\"path\": \"v1/zones/*/records\"",
+            "manifest.json:42:5",
+            "must begin with `/`",
+        ),
+    ] {
+        assert!(whole.contains(from), "{from}");
+        std::fs::write(&file, whole.replacen(from, to, 1)).unwrap();
+        let (good, _, error) = said(&wharf(&folder, &["plugin", "check"]));
+        assert!(!good && error.contains(place) && error.contains(words), "{from}: {error}");
+    }
+    std::fs::write(&file, whole).unwrap();
+    let (good, _, error) = said(&wharf(&folder, &["plugin", "check"]));
+    assert!(!good && error.contains("wharf plugin build"), "{error}");
+    let (good, _, error) = said(&wharf(folder.parent().unwrap(), &["plugin", "build"]));
+    assert!(!good && error.contains("manifest.json") && error.contains("wharf plugin new"), "{error}");
+}
+
+#[test]
+fn a_file_that_is_no_component_is_refused_with_its_name() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("x.wasm"), "no wasm").unwrap();
+    let (good, _, error) = said(&wharf(dir.path(), &["plugin", "check", "x.wasm"]));
+    assert!(!good && error.contains("x.wasm") && error.contains("not WebAssembly"), "{error}");
+    assert!(!said(&wharf(dir.path(), &["plugin", "inspect", "x.wasm"])).0);
+}
+
+/// One test, because the build is what takes the time.
+#[tokio::test]
+async fn a_provider_in_rust_is_made_built_checked_run_and_its_panics_are_named() {
+    let (_dir, folder) = followed("rust").await;
+    let shown: Value = serde_json::from_str(&good(&wharf(&folder, &["plugin", "inspect", "--json"]))).unwrap();
+    let imports = shown["imports"].as_array().unwrap();
+    assert!(imports.iter().all(|i| i["interface"].as_str().unwrap().starts_with("wharf:")), "{imports:?}");
+    assert!(
+        good(&wharf(&folder, &["plugin", "inspect", "dns-acme.wasm"])).contains("requests GET {server-url}/v1/zones")
+    );
+    speaks_the_example_api(&folder).await;
+
+    // A setting that is missing, wrong or a secret.
+    for (arguments, words) in [
+        (&["--setting", "server-url=ftp://x"][..], "/server-url"),
+        (&["--setting", "token=abc"], "--secret-file token="),
+        (&["--setting", "server-url=https://x.test"], "the secret `token` is missing"),
+    ] {
+        let all = [&["plugin", "run", "probe", "--zone", "example.com"], arguments].concat();
+        let (good, _, error) = said(&wharf(&folder, &all));
+        assert!(!good && error.contains(words), "{error}");
+    }
+    // Without leave, loopback is as closed as on a host.
+    let url = ["--setting", "server-url=https://127.0.0.1:1", "--secret-file", "token=token.txt"];
+    let all = [&["plugin", "run", "probe", "--zone", "example.com"], &url[..]].concat();
+    let (good_, out, _) = said(&wharf(&folder, &all));
+    assert!(!good_ && out.contains("address-refused"), "{out}");
+
+    // The manifest was edited and not built in.
+    edit(&folder.join("manifest.json"), "\"call_ms\": 30000", "\"call_ms\": 20000");
+    let (good_, _, error) = said(&wharf(&folder, &["plugin", "check"]));
+    assert!(!good_ && error.contains("build it again"), "{error}");
+
+    // A panic names the author's line, a trap the author's function.
+    let here = "pub fn probe<T: Transport>(api: &mut Api<T>, zone: &str) -> Result<Probed, Problem> {\n";
+    edit(&folder.join("src/work.rs"), here, &format!("{here}    assert!(zone.is_empty(), \"a stray thought\");\n"));
+    good(&wharf(&folder, &["plugin", "build"]));
+    let peer = peer(&folder).await;
+    let (good_, trapped, text) = run(&folder, &peer, &["probe"]).await;
+    assert!(!good_ && trapped["answer"]["failed"]["cause"] == "trap", "{text}");
+    let words = trapped["answer"]["failed"]["text"].as_str().unwrap();
+    assert!(words.contains("src/work.rs:") && words.contains("a stray thought"), "{text}");
+    assert!(!words.contains("wasm function"), "{text}");
+    assert_eq!(trapped["log"][0]["level"], "error", "{text}");
+}
+
+/// Node.js 20 or later on the path; this repository's set-up has another place for one.
+fn has_node() -> bool {
+    let version = Command::new("node").arg("--version").output();
+    version.is_ok_and(|v| {
+        let text = String::from_utf8_lossy(&v.stdout).into_owned();
+        text.trim().trim_start_matches('v').split('.').next().and_then(|m| m.parse::<u32>().ok()) >= Some(20)
+    })
+}
+
+#[tokio::test]
+async fn a_provider_in_javascript_is_made_built_checked_run_and_its_exceptions_are_told() {
+    if !has_node() {
+        eprintln!("not run: there is no Node.js 20 on the path");
+        return;
+    }
+    let (_dir, folder) = followed("js").await;
+    let shown: Value = serde_json::from_str(&good(&wharf(&folder, &["plugin", "inspect", "--json"]))).unwrap();
+    let imports = shown["imports"].as_array().unwrap();
+    assert!(imports.iter().all(|i| i["interface"].as_str().unwrap().starts_with("wharf:")), "{imports:?}");
+    speaks_the_example_api(&folder).await;
+
+    edit(
+        &folder.join("src/work.js"),
+        "export function probe(api, zone) {\n",
+        "export function probe(api, zone) {\n  zone.oh.no();\n",
+    );
+    good(&wharf(&folder, &["plugin", "build"]));
+    exception_is_told(&folder, "work.js").await;
+}
+
+#[tokio::test]
+async fn a_provider_in_python_is_made_built_checked_run_and_its_exceptions_are_told() {
+    let (_dir, folder) = followed("python").await;
+    let shown: Value = serde_json::from_str(&good(&wharf(&folder, &["plugin", "inspect", "--json"]))).unwrap();
+    let imports = shown["imports"].as_array().unwrap();
+    assert!(imports.iter().all(|i| i["interface"].as_str().unwrap().starts_with("wharf:")), "{imports:?}");
+    speaks_the_example_api(&folder).await;
+
+    edit(&folder.join("src/work.py"), "def probe(api, zone):\n", "def probe(api, zone):\n    zone.oh.no()\n");
+    good(&wharf(&folder, &["plugin", "build"]));
+    exception_is_told(&folder, "work.py").await;
+}
+
+/// A stray exception names the author's file.
+async fn exception_is_told(folder: &Path, file: &str) {
+    let peer = peer(folder).await;
+    let (good, answer, text) = run(folder, &peer, &["probe"]).await;
+    assert!(!good, "{text}");
+    assert_eq!(answer["answer"]["problem"]["code"], "guest-exception", "{text}");
+    assert_eq!(answer["log"][0]["level"], "error", "{text}");
+    assert!(answer["log"][0]["message"].as_str().unwrap().contains(file), "{text}");
+}
