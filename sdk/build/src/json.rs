@@ -140,7 +140,7 @@ mod tests {
         assert_eq!(at("/requests"), (3, 3));
         assert_eq!(at("/requests/1"), (5, 5));
         assert_eq!(at("/requests/1/path"), (5, 7));
-        assert_eq!(at("/requests/1/ö~1~0/1/1"), (5, 33));
+        assert_eq!(at("/requests/1/ö~1~0/1/1"), (5, 36));
     }
 
     #[test]
