@@ -1,4 +1,4 @@
-//! The kit on the shipped provider of PowerDNS, and on a provider that can be made to break one case at a time.
+//! The kit on the shipped providers, and on a provider that can be made to break one case at a time.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
 
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use wharf_conformance::{Badge, Kit, Subject, Verdict, all, case};
 use wharf_plugins::Compiler;
 use wharf_testkit::{
     facade::Facade,
-    facades::{plain::Plain, powerdns::PowerDns},
+    facades::{cloudflare::Cloudflare, hestiacp::HestiaCp, plain::Plain, powerdns::PowerDns},
 };
 
 /// Where `cargo xtask plugins` puts components.
@@ -34,6 +34,20 @@ async fn the_provider_of_powerdns_has_its_badge_with_old_and_new_servers() {
         let apart: Vec<u8> = report.results.iter().filter(|r| !r.verdict.is_passed()).map(|r| r.number).collect();
         assert_eq!(apart, [8, 9, 26, 27, 31, 36, 50]);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_provider_of_cloudflare_has_its_badge() {
+    let report = kit("dns-cloudflare", || Box::new(Cloudflare::default())).await.run_all().await;
+    println!("{report}");
+    assert_eq!(report.badge(), Some(Badge::Scale), "see above");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_provider_of_hestiacp_has_its_badge() {
+    let report = kit("dns-hestiacp", || Box::new(HestiaCp::default())).await.run_all().await;
+    println!("{report}");
+    assert!(report.badge() >= Some(Badge::Hosting), "see above");
 }
 
 /// Runs one case; says why it failed, if it did.

@@ -58,7 +58,8 @@ impl Transport for Wire {
         let path = if path.is_empty() { request.url.strip_prefix(BASE).unwrap() } else { path };
         let mut query = pairs(query);
         query.extend(request.query.clone());
-        let asked = facade::Request { method: request.method.clone(), path: path.into(), query, headers, body };
+        let asked =
+            facade::Request { method: request.method.clone(), path: path.into(), query, headers, body, is_write: None };
         for (_, act) in self.meanwhile.extract_if(.., |(at, _)| *at == self.log.len()) {
             act(self.model.zone_mut(ZONE).unwrap());
         }
