@@ -349,7 +349,7 @@ mod tests {
             }
         }
         assert_eq!(
-            format!("{:?}", parse(example).unwrap()),
+            format!("{:?}", laid(example, &[]).unwrap()),
             format!("{:?}", Config::default()),
             "a default is another"
         );

@@ -303,6 +303,11 @@ async fn addresses(house: &House, references: &[&str]) -> Vec<String> {
                     all.push(format!("/v1/admin/jobs/{}", job["name"].as_str().unwrap()));
                 }
             }
+            path if path.starts_with("/v1/admin/zones/{name}/") => {
+                for zone in house.client.get("/v1/admin/zones").await.unwrap().as_array().unwrap() {
+                    all.push(path.replace("{name}", zone["name"].as_str().unwrap()));
+                }
+            }
             path if path.starts_with("/v1/services/{id}") => {
                 all.extend(references.iter().map(|r| path.replace("{id}", &format!("shop:{r}"))));
             }
