@@ -280,14 +280,17 @@ async fn kills_at_random_moments_over_three_hosts_lose_and_double_nothing() {
     let begun = Instant::now();
     let stories = stories(30_001, orders, kills * 1_200, &mut moments);
     let told: Vec<_> = stories.iter().map(|story| tokio::spawn(story.play(panel.clone()))).collect();
-    for _ in 0..kills {
+    let mut killed = 0;
+    // On a slow machine hosts may die before they have claimed anything: then some more, until one had work in hand.
+    while killed < kills || (take_overs.left == 0 && killed < kills * 4) {
+        killed += 1;
         sleep(Duration::from_millis(moments.random_range(50..1_500))).await;
         let n = moments.random_range(0..cluster.count());
         take_overs.kill(&mut cluster, n).await;
         sleep(Duration::from_millis(moments.random_range(0..500))).await;
         cluster.start(n).await.unwrap();
     }
-    println!("{kills} kills in {:?}", begun.elapsed());
+    println!("{killed} kills in {:?}", begun.elapsed());
     let sent = all_told(told).await;
     cluster.ask(0).unwrap();
     count(&cluster.house, &stories).await;
