@@ -108,6 +108,7 @@ impl Engine {
             let names: Vec<&str> = names.into_iter().filter(|name| !begun.contains_key(*name)).collect();
             let pause = self.pause_until(self.books.next_job_due(&names).await).await.min(again);
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(pause) => {}
                 () = self.job_work.notified() => {}
                 // Whoever could have said stop is gone: that is a stop, too.
@@ -131,6 +132,7 @@ impl Engine {
         let work = AssertUnwindSafe(tokio::time::timeout(LONGEST, self.job(&claim.name))).catch_unwind();
         let stopped = async { while !*stop.borrow() && stop.changed().await.is_ok() {} };
         let ended = tokio::select! {
+            biased;
             ended = work => match ended {
                 Ok(Ok(Ok(found))) => Ok(found),
                 Ok(Ok(Err(error))) => Err(error.to_string()),

@@ -35,6 +35,7 @@ impl Engine {
                 tracing::debug!(%error, "can't say that this host is alive");
             }
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(every) => {}
                 changed = stop.changed() => if changed.is_err() { break },
             }
@@ -47,6 +48,7 @@ impl Engine {
         let Some(mut signals) = self.books.signals() else { return };
         while !*stop.borrow() {
             let first = tokio::select! {
+                biased;
                 heard = signals.recv() => heard,
                 changed = stop.changed() => if changed.is_err() { break } else { continue },
             };

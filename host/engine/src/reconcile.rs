@@ -44,6 +44,7 @@ impl Engine {
             }
             let pause = Duration::from_millis(u64::try_from(self.config.sweep_ms).unwrap_or(5_000));
             tokio::select! {
+                biased;
                 () = self.work.notified() => {}
                 () = tokio::time::sleep(pause) => {}
                 changed = stop.changed() => {

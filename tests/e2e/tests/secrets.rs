@@ -616,7 +616,9 @@ async fn a_marked_secret_is_found_nowhere() {
             }
             let request = http().get(format!("{}{path}", house.client.url)).bearer_auth(&house.client.token);
             let answer = request.header("accept", accept).send().await.unwrap();
-            assert!(answer.status().is_success(), "{path}: {}", answer.status());
+            // One zone's provider can't be asked: what is said of that must hold no secret either.
+            let asked = path.starts_with("/v1/admin/zones/") && answer.status().as_u16() == 502;
+            assert!(answer.status().is_success() || asked, "{path}: {}", answer.status());
             let bytes = answer.bytes().await.unwrap();
             assert!(!bytes.is_empty(), "{path}");
             search.look(path, &bytes);
