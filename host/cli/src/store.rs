@@ -362,7 +362,10 @@ async fn into_database(store: &SqliteStore, url: &str, replaced: Option<&PathBuf
         // An unfinished restore before this one has kept them already, and what is there now is none.
         if rows.meta(COPYING).await?.is_none() {
             let file = beside(file, &format!(".replaced-{}", SystemClock.now_ms()));
-            rows_to_file(rows, &file).await.context("can't keep the books that would be replaced")?;
+            rows_to_file(rows, &file).await.context(
+                "can't keep the books that would be replaced; if nobody needs them, make an empty database, name it in \
+                 `database_url`, and restore without --replace",
+            )?;
             println!("the books that were there are kept as {}", file.display());
         }
         // Marked first: a host that starts while rows are replaced refuses to serve them.
