@@ -184,6 +184,13 @@ fn refuse(operation: &mut Operation) {
     };
     let apply: Vec<_> = REFUSALS.into_iter().filter(|(_, _, when, _)| applies(*when)).collect();
     let Responses { responses, .. } = &mut operation.responses;
+    // Refusals of its own that a route describes: their shape is that of all.
+    for (_, response) in responses.iter_mut().filter(|(code, _)| code.starts_with('4')) {
+        match response {
+            RefOr::T(own) if own.content.is_empty() => *response = problem(&own.description.clone()).build().into(),
+            RefOr::T(_) | RefOr::Ref(_) => {}
+        }
+    }
     for (name, status, _, _) in apply {
         let code = status.as_str().to_owned();
         responses.entry(code).or_insert_with(|| RefOr::Ref(Ref::from_response_name(name)));

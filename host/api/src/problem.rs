@@ -121,6 +121,14 @@ impl From<StoreError> for Problem {
         match error {
             StoreError::Conflict(text) => Self::new(StatusCode::CONFLICT, "conflict", text),
             StoreError::NotFound(what) => Self::not_found(what),
+            StoreError::EventsGone { upto } => Self::new(
+                StatusCode::GONE,
+                "events-gone",
+                format!(
+                    "events up to {upto} are no longer kept, and some that were never read are among them: read the services as \
+                     they are now (GET /v1/services), then go on with after={upto}"
+                ),
+            ),
             other => {
                 tracing::error!(error = %other, "the books failed a request");
                 Self::new(

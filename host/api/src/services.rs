@@ -375,7 +375,7 @@ pub async fn act(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct EventsQuery {
-    /// Only events with a higher `seq`: `next` of the answer before. 0 = from the beginning.
+    /// Only events with a higher `seq`: `next` of the answer before. 0 = from the oldest that is kept.
     #[serde(default)]
     after: i64,
     /// 1 to 200, which is the default.
@@ -387,7 +387,10 @@ pub struct EventsQuery {
 #[utoipa::path(
     get, path = "/v1/events", tag = "events", operation_id = "list-events", params(EventsQuery),
     security(("token" = ["events:read"])),
-    responses((status = 200, description = "Those that the caller's panel may read, oldest first.", body = wire::Events))
+    responses(
+        (status = 200, description = "Those that the caller's panel may read, oldest first.", body = wire::Events),
+        (status = 410, description = "Events after this position are no longer kept: read the services, then go on from the position that the answer names."),
+    )
 )]
 pub async fn events(
     caller: Allowed<scope::EventsRead>,

@@ -45,7 +45,12 @@ impl Events for PostgresStore {
                     .await
             }
         };
-        Ok(rows.map_err(DbError::from)?.into_iter().map(EventRow::model).collect::<Result<_>>()?)
+        let rows = rows.map_err(DbError::from)?;
+        // After the events: what was pruned between the two is then seen as gone, never missed.
+        let key = rules::events::gone_key(panel);
+        let gone = query_scalar!("SELECT value FROM meta WHERE key = $1", key).fetch_optional(&mut *reader).await;
+        rules::events::go_on(after, gone.map_err(DbError::from)?.as_deref())?;
+        Ok(rows.into_iter().map(EventRow::model).collect::<Result<_>>()?)
     }
 
     async fn claim_deliveries(&self, owner: Uuid, ttl_ms: i64, n: usize, now: Millis) -> Result<Vec<Delivery>> {

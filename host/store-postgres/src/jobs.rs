@@ -245,18 +245,7 @@ async fn update(c: &mut PgConnection, job: &Job) -> Db<()> {
 async fn prune(c: &mut PgConnection, what: Prune, most: i64) -> Db<u64> {
     let done =
         match what {
-            Prune::Events { before } => {
-                query!(
-                    "DELETE FROM event WHERE seq IN (
-                    SELECT e.seq FROM event e WHERE e.at_ms < $1
-                       AND NOT EXISTS (SELECT 1 FROM delivery d WHERE d.seq = e.seq)
-                    ORDER BY e.at_ms, e.seq LIMIT $2)",
-                    before,
-                    most
-                )
-                .execute(&mut *c)
-                .await?
-            }
+            Prune::Events { before } => return prune_events(c, before, most).await,
             Prune::Audit { before } => query!(
                 "DELETE FROM audit WHERE seq IN (SELECT seq FROM audit WHERE at_ms < $1 ORDER BY at_ms, seq LIMIT $2)",
                 before,
@@ -278,6 +267,34 @@ async fn prune(c: &mut PgConnection, what: Prune, most: i64) -> Db<u64> {
             Prune::Effects => return prune_effects(c, most).await,
         };
     Ok(done.rows_affected())
+}
+
+/// Remembers up to where they are gone, so that no reader passes over a gap unseen.
+async fn prune_events(c: &mut PgConnection, before: i64, most: i64) -> Db<u64> {
+    let rows = query!(
+        r#"DELETE FROM event WHERE seq IN (
+            SELECT e.seq FROM event e WHERE e.at_ms < $1
+               AND NOT EXISTS (SELECT 1 FROM delivery d WHERE d.seq = e.seq)
+            ORDER BY e.at_ms, e.seq LIMIT $2)
+           RETURNING seq, panel"#,
+        before,
+        most
+    )
+    .fetch_all(&mut *c)
+    .await?;
+    let count = rows.len();
+    for (key, upto) in rules::events::gone(rows.into_iter().map(|r| (r.seq, r.panel))) {
+        let upto = upto.to_string();
+        query!(
+            "INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET
+                value = GREATEST(meta.value::BIGINT, excluded.value::BIGINT)::TEXT",
+            key,
+            upto
+        )
+        .execute(&mut *c)
+        .await?;
+    }
+    Ok(u64::try_from(count).unwrap_or(u64::MAX))
 }
 
 /// Only operations that have too many are looked at closer: there are few.

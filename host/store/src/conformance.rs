@@ -147,6 +147,7 @@ macro_rules! each_conformance_case {
             jobs::a_job_without_a_good_end_is_stale,
             jobs::old_events_go_but_none_that_a_hook_still_waits_for,
             jobs::the_numbers_of_the_feed_go_on_after_pruning,
+            jobs::a_reader_from_before_what_was_pruned_is_told_and_other_panels_are_not,
             jobs::old_audit_rows_go_in_batches,
             jobs::old_idempotency_keys_go,
             jobs::effects_of_an_operation_that_is_tried_for_ever_stay_bounded,

@@ -47,6 +47,9 @@ pub enum StoreError {
     Conflict(String),
     #[error("{0} does not exist")]
     NotFound(String),
+    /// A reader of the feed asks to go on from before what retention has removed: it would miss events without knowing it.
+    #[error("events up to {upto} are no longer kept")]
+    EventsGone { upto: i64 },
     /// Disk full, file locked, connection lost. Worth trying again.
     #[error("the store can't be used right now: {0}")]
     Unavailable(String),
@@ -514,7 +517,8 @@ pub trait Records: Send + Sync + 'static {
 pub trait Events: Send + Sync + 'static {
     /// Appends, and queues a delivery for each hook that wants it, as does every `Commit` and `Accept` that carries events.
     async fn append_events(&self, events: Vec<NewEvent>, now: Millis) -> Result<()>;
-    /// `seq > after`, in order, at most `limit`; `panel` = only what that panel may read.
+    /// `seq > after`, in order, at most `limit`; `panel` = only what that panel may read. 0 = from the oldest that is kept; any
+    /// other position from before something that was pruned is [`StoreError::EventsGone`].
     async fn events_after(&self, after: i64, panel: Option<&str>, limit: usize) -> Result<Vec<Event>>;
     /// Claims due deliveries. For one hook and service only the oldest undelivered event is handed out.
     async fn claim_deliveries(&self, owner: Uuid, ttl_ms: i64, n: usize, now: Millis) -> Result<Vec<Delivery>>;

@@ -3,6 +3,7 @@
 //! Pure functions over rows that are already loaded. Every engine loads, asks here, and writes what comes out, so that
 //! engines can differ in speed only. Nothing here blocks, allocates without bound or reads a clock.
 
+pub mod events;
 pub mod jobs;
 pub mod leases;
 pub mod plugins;

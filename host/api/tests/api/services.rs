@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use serde_json::{Value, json};
 use uuid::Uuid;
 use wharf_model::{event::NewEvent, operation::Status};
-use wharf_store::memory::Fault;
+use wharf_store::{Prune, memory::Fault};
 
 use crate::{
     log::finish,
@@ -223,6 +223,33 @@ async fn the_feed_gives_no_gap_and_no_repetition_to_who_goes_on_with_next() {
     assert_eq!(seen, (0..90).filter(|n| n % 3 != 0).collect::<Vec<_>>());
     let page = world.call("GET", &format!("/v1/events?after={after}")).token(&reader).send().await.json();
     assert_eq!(page, json!({"events": [], "next": after}));
+}
+
+#[tokio::test]
+async fn a_reader_that_comes_back_after_retention_is_told_where_to_go_on() {
+    let world = World::with_shop().await;
+    let event = |n: i64| NewEvent {
+        kind: "test.happened".into(),
+        service_id: None,
+        panel: Some("shop".into()),
+        subject: format!("shop:{n}"),
+        generation: 0,
+        data: json!({}),
+    };
+    world.books.append_events((0..5).map(event).collect(), 100).await.unwrap();
+    world.books.append_events(vec![event(5)], 200).await.unwrap();
+    world.books.prune(Prune::Events { before: 200 }, 100).await.unwrap();
+    let reader = world.token(&["events:read"], Some("shop")).await;
+    let get = async |after: i64| world.call("GET", &format!("/v1/events?after={after}")).token(&reader).send().await;
+    let late = get(2).await;
+    assert_eq!(late.status, 410);
+    let told = late.json();
+    assert_eq!(told["code"], "events-gone");
+    assert!(told["detail"].as_str().unwrap().ends_with("go on with after=5"), "{told}");
+    for (after, there) in [(5, 1), (0, 1), (6, 0)] {
+        let answer = get(after).await;
+        assert_eq!((answer.status, answer.json()["events"].as_array().unwrap().len()), (200, there), "{after}");
+    }
 }
 
 #[tokio::test]

@@ -287,6 +287,26 @@ pub async fn the_numbers_of_the_feed_go_on_after_pruning(books: Books) {
     assert_eq!(books.audit_log(10).await.unwrap()[0].seq, 3);
 }
 
+pub async fn a_reader_from_before_what_was_pruned_is_told_and_other_panels_are_not(books: Books) {
+    let of = |panel: &str| wharf_model::event::NewEvent { panel: Some(panel.into()), ..event(None, "x") };
+    for (panel, now) in [("p", NOW), ("p", NOW), ("q", NOW), ("p", NOW + 9)] {
+        books.append_events(vec![of(panel)], now).await.unwrap();
+    }
+    assert_eq!(books.prune(Prune::Events { before: NOW + 1 }, 2).await.unwrap(), 2);
+    assert_eq!(books.prune(Prune::Events { before: NOW + 1 }, 2).await.unwrap(), 1);
+    let told = async |after, panel| match books.events_after(after, panel, 10).await {
+        Ok(events) => Ok(events.into_iter().map(|e| e.seq).collect::<Vec<_>>()),
+        Err(StoreError::EventsGone { upto }) => Err(upto),
+        Err(other) => panic!("{other}"),
+    };
+    assert_eq!(told(1, Some("p")).await, Err(2), "2 was never read");
+    assert_eq!(told(2, Some("p")).await, Ok(vec![4]), "all that is gone was read");
+    assert_eq!(told(1, Some("q")).await, Err(3));
+    assert_eq!(told(1, Some("r")).await, Ok(vec![]), "nothing of its own is gone");
+    assert_eq!((told(2, None).await, told(3, None).await), (Err(3), Ok(vec![4])));
+    assert_eq!(told(0, None).await, Ok(vec![4]), "who begins takes what there is");
+}
+
 pub async fn old_audit_rows_go_in_batches(books: Books) {
     for n in 0..5 {
         books.audit(audit(&n.to_string()), NOW + n).await.unwrap();

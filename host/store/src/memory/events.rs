@@ -23,6 +23,7 @@ impl Events for MemoryStore {
 
     async fn events_after(&self, after: i64, panel: Option<&str>, limit: usize) -> Result<Vec<Event>> {
         let state = self.read();
+        rules::events::go_on(after, state.meta.get(&rules::events::gone_key(panel)).map(String::as_str))?;
         let visible = |e: &&Event| e.seq > after && panel.is_none_or(|p| e.event.panel.as_deref() == Some(p));
         Ok(state.events.iter().filter(visible).take(limit).cloned().collect())
     }

@@ -107,7 +107,18 @@ impl Jobs for MemoryStore {
                 Prune::Events { before } => {
                     let pending = &state.deliveries;
                     let untold = |seq: i64| pending.keys().any(|(s, _)| *s == seq);
-                    state.events.retain(|e| !goes(e.at_ms < before && !untold(e.seq)));
+                    let mut gone: Vec<(i64, Option<String>)> = Vec::new();
+                    state.events.retain(|e| {
+                        let goes = goes(e.at_ms < before && !untold(e.seq));
+                        if goes {
+                            gone.push((e.seq, e.event.panel.clone()));
+                        }
+                        !goes
+                    });
+                    for (key, upto) in rules::events::gone(gone) {
+                        let known = state.meta.get(&key).and_then(|v| v.parse().ok()).unwrap_or(0);
+                        state.meta.insert(key, upto.max(known).to_string());
+                    }
                 }
                 Prune::Audit { before } => state.audit.retain(|a| !goes(a.at_ms < before)),
                 Prune::Keys { before } => {
