@@ -8,6 +8,7 @@ mod frozen;
 mod package;
 mod plugins;
 mod providers;
+mod reference;
 mod setup;
 mod shell;
 mod test;
@@ -33,12 +34,15 @@ enum Command {
     Providers,
     /// Puts a manifest into a component that another tool has made.
     Manifest { component: PathBuf, manifest: PathBuf },
-    /// Fails when a released item of the contract was edited, or an export grew.
+    /// Fails when a released item of the contract was edited, an export grew, or docs/contract-reference.md is not what wit/
+    /// gives.
     WitCheck {
         /// Copies the packages that are not released yet to wit/released. From then on they can't be edited.
         #[arg(long)]
         release: bool,
     },
+    /// Writes docs/contract-reference.md from wit/.
+    Reference,
     /// Copies one built component per world to tests/frozen, once for each version of the contract.
     Frozen,
     /// Shows Wharf on a simulated cluster: three VMs ordered by signed hooks, with real DNS.
@@ -70,12 +74,19 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Plugins { names } => plugins::build_all(&names),
         Command::Providers => providers::run_command(),
         Command::Manifest { component, manifest } => component::put_manifest(&component, &manifest),
-        Command::WitCheck { release: false } => wit_check::run(&shell::root().join("wit")),
+        Command::WitCheck { release: false } => check_contract(),
         Command::WitCheck { release: true } => wit_check::release(&shell::root().join("wit")),
+        Command::Reference => reference::write(&shell::root()),
         Command::Frozen => frozen::run(),
         Command::Demo { once } => demo::show(once),
         Command::Package(args) => package::package(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Test(args) => test::run(&args),
     }
+}
+
+/// The stage `wit-check`: the promise to the plugins that are out, and what their authors read.
+fn check_contract() -> anyhow::Result<()> {
+    wit_check::run(&shell::root().join("wit"))?;
+    reference::check(&shell::root())
 }

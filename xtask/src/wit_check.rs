@@ -20,25 +20,25 @@ use wit_parser::{
 };
 
 /// The package that holds only worlds for tools; nothing of it is in a component.
-const WORLDS: &str = "worlds";
+pub(crate) const WORLDS: &str = "worlds";
 
 /// What can be compared of one package.
 #[derive(Debug)]
-struct Package {
+pub(crate) struct Package {
     /// `wharf:dns`.
-    name: String,
-    version: Version,
+    pub(crate) name: String,
+    pub(crate) version: Version,
     /// Path of an item to what it is.
-    items: BTreeMap<Item, String>,
+    pub(crate) items: BTreeMap<Item, String>,
     /// Names of the interfaces that its worlds export.
     exported: BTreeSet<String>,
 }
 
-type Version = (u64, u64, u64);
+pub(crate) type Version = (u64, u64, u64);
 
 /// Where an item stands.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Item {
+pub(crate) enum Item {
     Interface(String),
     /// Interface, then type or function.
     Type(String, String),
@@ -154,7 +154,7 @@ fn tree(wit: &Path) -> Result<Vec<Package>> {
 }
 
 /// The released packages, each read from its own folder.
-fn released(wit: &Path) -> Result<Vec<Package>> {
+pub(crate) fn released(wit: &Path) -> Result<Vec<Package>> {
     let Ok(entries) = std::fs::read_dir(wit.join("released")) else { return Ok(Vec::new()) };
     let mut folders: Vec<PathBuf> = Vec::new();
     for entry in entries {
