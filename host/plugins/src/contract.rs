@@ -160,23 +160,24 @@ pub fn problems(manifest: &Manifest, imports: &[Name], exports: &[Name]) -> Vec<
             "its manifest says world `{}`, but it does not export `{required}`: build it for that world",
             manifest.world
         )),
-        Some(export) => found.extend(export_problem(export)),
+        Some(export) => found.extend(export_problem(export, &EXPORTED)),
     }
     found
 }
 
 /// Whether it exports this optional interface in a version that this host calls.
 pub(crate) fn exports(exports: &[Name], interface: &str) -> bool {
-    exports.iter().any(|e| e.interface == interface && export_problem(e).is_none())
+    exports.iter().any(|e| e.interface == interface && export_problem(e, &EXPORTED).is_none())
 }
 
-fn export_problem(export: &Name) -> Option<String> {
+/// Why a host that calls one version of an interface can't call this.
+fn export_problem(export: &Name, calls: &Version) -> Option<String> {
     match &export.version {
-        Some(version) if same_track(version, &EXPORTED) => None,
-        Some(version) if *version > EXPORTED => Some(format!(
-            "it speaks {export}, this host {EXPORTED}: upgrade the host, or build the plugin for {EXPORTED}"
-        )),
-        Some(_) => Some(format!("it speaks {export}, this host {EXPORTED}: build the plugin for {EXPORTED}")),
+        Some(version) if same_track(version, calls) => None,
+        Some(version) if version > calls => {
+            Some(format!("it speaks {export}, this host {calls}: upgrade the host, or build the plugin for {calls}"))
+        }
+        Some(_) => Some(format!("it speaks {export}, this host {calls}: build the plugin for {calls}")),
         None => Some(format!("it exports `{export}` without a version: build it with the contract's `wit/`")),
     }
 }
@@ -195,16 +196,23 @@ fn offered(world: World, interface: &str, needed: &Version, can_live_with: Optio
     if !offer.worlds.contains(&world) {
         return Err(format!("it needs {interface}, which is not lent to the world `{world}`: leave it out"));
     }
-    let has = &offer.version;
+    match lag(interface, &offer.version, needed, can_live_with) {
+        Some(sentence) => Err(sentence),
+        None => Ok(offer.needs),
+    }
+}
+
+/// Why a host that has one version of an interface can't serve who needs another.
+fn lag(interface: &str, has: &Version, needed: &Version, can_live_with: Option<&Version>) -> Option<String> {
     if !same_track(has, needed) {
         let remedy = if needed > has { "upgrade the host" } else { "build the plugin against the newer contract" };
-        return Err(format!("it needs {interface}@{needed}, this host has {has}: {remedy}"));
+        return Some(format!("it needs {interface}@{needed}, this host has {has}: {remedy}"));
     }
     // A component names the version that it was built against; its manifest, the oldest it can live with.
     if needed > has && can_live_with.is_none_or(|oldest| oldest > has) {
-        return Err(format!("it needs {interface}@{needed}, this host has {has}: upgrade the host"));
+        return Some(format!("it needs {interface}@{needed}, this host has {has}: upgrade the host"));
     }
-    Ok(offer.needs)
+    None
 }
 
 fn wasi_problem(import: &Name) -> Option<String> {
@@ -310,6 +318,16 @@ mod tests {
             problems(&needs, &newer, &names(&[GOOD])),
             ["it needs wharf:http/client@0.1.7, this host has 0.1.0: upgrade the host"]
         );
+    }
+
+    #[test]
+    fn a_host_that_has_grown_takes_what_was_built_before() {
+        let (old, grown, other) = (Version::new(0, 1, 0), Version::new(0, 1, 1), Version::new(0, 2, 0));
+        assert_eq!(lag("wharf:dns/calls", &grown, &old, None), None);
+        assert_eq!(export_problem(&Name::parse(GOOD), &grown), None);
+        let gone = lag("wharf:dns/calls", &other, &old, None).unwrap();
+        assert!(gone.ends_with("build the plugin against the newer contract"), "{gone}");
+        assert!(export_problem(&Name::parse(GOOD), &other).unwrap().ends_with("build the plugin for 0.2.0"));
     }
 
     #[test]
