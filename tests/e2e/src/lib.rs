@@ -9,7 +9,6 @@ pub mod cluster;
 pub mod collector;
 pub mod component;
 pub mod dns;
-pub mod fake_powerdns;
 pub mod fakepve;
 pub mod journey;
 pub mod opinions;

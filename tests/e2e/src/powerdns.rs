@@ -1,18 +1,28 @@
-//! A PowerDNS: the real one (Debian's `pdns-server` with `pdns-backend-sqlite3`), or ours where it can't be had. Read back with
-//! `dig`, or by our own questions where that is missing.
+//! A PowerDNS: the real one (Debian's `pdns-server` with `pdns-backend-sqlite3`), or the test kit's where it can't be had, which
+//! answers over UDP too here. Read back with `dig`, or by our own questions where that is missing.
 
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
     process::Stdio,
+    sync::Arc,
     time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
-use tokio::process::{Child, Command};
+use tokio::{
+    net::UdpSocket,
+    process::{Child, Command},
+    task::JoinHandle,
+};
+use wharf_testkit::{
+    facades::powerdns,
+    model::{Model, Record, Zone},
+    peer::Peer,
+};
 
 use crate::{
-    fake_powerdns::FakePowerDns,
+    dns::{self, Found, Line},
     peer::{free_port, tail},
 };
 
@@ -40,7 +50,63 @@ pub struct PowerDns {
 #[derive(Debug)]
 enum Running {
     Real { _child: Child },
-    Ours { _server: FakePowerDns },
+    Ours { _server: Ours },
+}
+
+/// The test kit's, and its answers over UDP. Dropping it ends both.
+struct Ours {
+    api: Arc<Peer>,
+    dns_port: u16,
+    answering: JoinHandle<()>,
+}
+
+impl std::fmt::Debug for Ours {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ours").field("api", &self.api.url).field("dns_port", &self.dns_port).finish()
+    }
+}
+
+impl Ours {
+    async fn start(key: &str) -> Result<Self> {
+        let api = Arc::new(Peer::start(Box::new(powerdns::PowerDns::with_key(key))).await?);
+        let socket = UdpSocket::bind("127.0.0.1:0").await?;
+        let dns_port = socket.local_addr().context("no port")?.port();
+        let zones = Arc::clone(&api);
+        let answering = tokio::spawn(dns::serve(socket, move |name, rtype| found(&zones.model(), name, rtype)));
+        Ok(Self { api, dns_port, answering })
+    }
+}
+
+impl Drop for Ours {
+    fn drop(&mut self) {
+        self.answering.abort();
+    }
+}
+
+/// What is answered to a question, from the zone that is nearest.
+fn found(model: &Model, name: &str, rtype: &str) -> Found {
+    let name = name.to_ascii_lowercase();
+    let holds = |zone: &&Zone| name == zone.name || name.ends_with(&format!(".{}", zone.name));
+    let Some(zone) = model.zones.iter().filter(holds).max_by_key(|zone| zone.name.len()) else {
+        return Found::Elsewhere;
+    };
+    let served: Vec<Record> = powerdns::PowerDns::everything(zone).filter(|r| !r.disabled).collect();
+    let lines = |at: &str, rtype: &str| -> Vec<Line> {
+        let line = |r: &Record| Line {
+            name: at.to_owned(),
+            ttl: r.ttl.unwrap_or_default(),
+            rtype: rtype.to_owned(),
+            content: r.data.clone(),
+        };
+        served.iter().filter(|r| r.name == at && r.rtype == rtype).map(line).collect()
+    };
+    let mut answers = lines(&name, rtype);
+    if answers.is_empty() {
+        answers = lines(&name, "CNAME");
+    }
+    let below = format!(".{name}");
+    let exists = served.iter().any(|r| r.name == name || r.name.ends_with(&below));
+    Found::Here { answers, exists, soa: lines(&zone.name, "SOA") }
 }
 
 impl PowerDns {
@@ -57,8 +123,8 @@ impl PowerDns {
         if real {
             return Self::start_real(dir, key).await;
         }
-        let ours = FakePowerDns::start(key).await?;
-        let (api, dns_port) = (ours.api.clone(), ours.dns_port);
+        let ours = Ours::start(key).await?;
+        let (api, dns_port) = (ours.api.url.clone(), ours.dns_port);
         Ok(Self { api, key: key.to_owned(), dns_port, running: Running::Ours { _server: ours } })
     }
 

@@ -86,6 +86,7 @@ async fn ours_answers_as_the_real_one_does() {
         ("POST", "/localhost/zones".into(), new("example.org", "ns1.example.net.")),
         ("POST", "/localhost/zones".into(), new("example.org.", "ns1.example.net")),
         ("POST", "/localhost/zones".into(), new("0/25.2.0.192.in-addr.arpa.", "ns1.example.net.")),
+        ("GET", "/localhost/zones".into(), String::new()),
         ("GET", "/localhost/zones?zone=example.com.&dnssec=false".into(), String::new()),
         ("GET", "/localhost/zones?zone=example.net.".into(), String::new()),
         ("GET", "/localhost/zones/example.net.".into(), String::new()),
@@ -152,6 +153,8 @@ async fn ours_answers_as_the_real_one_does() {
         ("PATCH", zone.into(), "{\"rrsets\": [".into()),
         ("PATCH", zone.into(), "{}".into()),
         ("GET", zone.into(), String::new()),
+        ("PUT", format!("{zone}/notify"), String::new()),
+        ("PUT", "/localhost/zones/example.net./notify".into(), String::new()),
     ];
     for (method, path, body) in script {
         let real = ask(&real, "key", method, &path, &body).await;

@@ -2,7 +2,7 @@
 //! <https://doc.powerdns.com/authoritative/http-api/>).
 //!
 //! Types beyond those that services have are shown and not taken, rather than stored unchecked. The SOA is made from the zone's
-//! serial and is not in the model.
+//! serial and is not in the model. tests/e2e/tests/powerdns.rs asks this one and a real one the same.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,6 +18,8 @@ use crate::{
 
 /// What the real one gives sets that it makes by itself.
 const OWN_TTL: u32 = 3_600;
+/// Of a zone that is made by the API; the real one takes today's date.
+const FIRST_SERIAL: u64 = 2_026_010_101;
 /// Where the API begins.
 const SERVER: &str = "/api/v1/servers/localhost";
 
@@ -42,9 +44,25 @@ impl PowerDns {
         Self { version: "5.0.2".into(), merges: true, ..Self::default() }
     }
 
+    /// One with this API key.
+    pub fn with_key(key: &str) -> Self {
+        Self { key: key.into(), ..Self::default() }
+    }
+
+    /// Everything in a zone, its SOA first: what an answer by DNS is made from.
+    pub fn everything(zone: &Zone) -> impl Iterator<Item = Record> {
+        let data = format!(
+            "a.misconfigured.dns.server.invalid. hostmaster.{} {} 10800 3600 604800 {OWN_TTL}",
+            zone.name, zone.serial
+        );
+        std::iter::once(Record::new(&zone.name, "SOA", &data, OWN_TTL)).chain(zone.records.iter().cloned())
+    }
+
     fn server(&self) -> Value {
         json!({"type": "Server", "id": "localhost", "daemon_type": "authoritative", "version": self.version,
-            "url": SERVER, "zones_url": format!("{SERVER}/zones{{/zone}}"), "config_url": format!("{SERVER}/config{{/config_setting}}")})
+            "url": SERVER, "zones_url": format!("{SERVER}/zones{{/zone}}"),
+            "config_url": format!("{SERVER}/config{{/config_setting}}"),
+            "autoprimaries_url": format!("{SERVER}/autoprimaries{{/autoprimary}}")})
     }
 
     /// All sets of the request, in its order, or none.
@@ -169,10 +187,15 @@ impl Facade for PowerDns {
         let answered = match (request.method.as_str(), rest) {
             ("GET", []) => Ok(Response::json(200, &self.server())),
             ("GET", ["zones"]) => list(model, request),
+            ("POST", ["zones"]) => create(model, request),
             ("GET", ["search-data"]) => search(model, request),
             ("GET", ["zones", id]) => zone_mut(model, id).and_then(|zone| show(zone, request)),
+            // Even for a zone that has nobody to tell.
+            ("PUT", ["zones", id, "notify"]) => {
+                zone_mut(model, id).map(|_| Response::json(200, &json!({"result": "Notification queued"})))
+            }
             ("PATCH", ["zones", id]) => zone_mut(model, id).and_then(|zone| self.patch(zone, &request.body)),
-            (_, [] | ["zones"] | ["search-data"] | ["zones", _]) => Err(plain(405)),
+            (_, [] | ["zones"] | ["search-data"] | ["zones", _] | ["zones", _, "notify"]) => Err(plain(405)),
             _ => Err(plain(404)),
         };
         answered.unwrap_or_else(|refused| refused)
@@ -196,8 +219,7 @@ impl Facade for PowerDns {
     fn new_zone(&self, model: &mut Model, name: &str, foreign: usize) {
         model.add_zone(name, foreign);
         if let Some(zone) = model.zone_mut(name) {
-            // A slash can't stand in an id.
-            zone.id = name.replace('/', "=2F");
+            zone.id = id_of(name);
         }
     }
 }
@@ -232,44 +254,83 @@ fn zone_mut<'a>(model: &'a mut Model, id: &str) -> Result<&'a mut Zone, Response
     model.zone_mut(&name).ok_or_else(|| plain(404))
 }
 
+/// What a list shows of a zone.
 fn meta(zone: &Zone) -> Value {
     let kind = if zone.writable { "Native" } else { "Slave" };
-    json!({"account": "", "catalog": "", "dnssec": false, "edited_serial": zone.serial, "id": zone.id, "kind": kind,
-        "last_check": 0, "masters": [], "name": zone.name, "notified_serial": 0, "serial": zone.serial,
-        "url": format!("{SERVER}/zones/{}", zone.id)})
+    json!({"account": "", "catalog": "", "id": zone.id, "kind": kind, "last_check": 0, "masters": [], "name": zone.name,
+        "notified_serial": 0, "serial": zone.serial, "url": format!("{SERVER}/zones/{}", zone.id)})
+}
+
+/// With these keys besides.
+fn and(mut value: Value, more: Value) -> Value {
+    if let (Some(into), Value::Object(more)) = (value.as_object_mut(), more) {
+        into.extend(more);
+    }
+    value
 }
 
 fn list(model: &Model, request: &Request) -> Result<Response, Response> {
     let wanted = request.query("zone").map(canonical).transpose()?;
     let all = model.zones.iter().filter(|z| wanted.as_ref().is_none_or(|w| *w == z.name));
-    Ok(Response::json(200, &all.map(meta).collect()))
+    let shown = |zone: &Zone| match request.query("dnssec") {
+        Some("false") => meta(zone),
+        _ => and(meta(zone), json!({"dnssec": false, "edited_serial": zone.serial})),
+    };
+    Ok(Response::json(200, &all.map(shown).collect()))
 }
 
-/// Everything in a zone, its SOA first.
-fn all(zone: &Zone) -> impl Iterator<Item = Record> {
-    let data = format!(
-        "a.misconfigured.dns.server.invalid. hostmaster.{} {} 10800 3600 604800 {OWN_TTL}",
-        zone.name, zone.serial
-    );
-    std::iter::once(Record::new(&zone.name, "SOA", &data, OWN_TTL)).chain(zone.records.iter().cloned())
+/// A new zone, with the nameservers that are named.
+fn create(model: &mut Model, request: &Request) -> Result<Response, Response> {
+    let body: Value = serde_json::from_slice(&request.body).map_err(|_| plain(400))?;
+    let name = canonical(text(&body, "name")?)?;
+    let native = text(&body, "kind")? != "Slave";
+    let mut zone = Zone { writable: native, serial: FIRST_SERIAL, ..Zone::new(&id_of(&name), &name) };
+    for server in body.get("nameservers").and_then(Value::as_array).into_iter().flatten() {
+        let server = server.as_str().ok_or_else(|| error("Nameservers must be strings"))?;
+        if !server.ends_with('.') {
+            return Err(error(format!("Nameserver is not canonical: '{server}'")));
+        }
+        zone.records.push(Record::new(&name, "NS", server, OWN_TTL));
+    }
+    if model.zone(&name).is_some() {
+        return Err(plain(409));
+    }
+    let shown = shown(&zone, None, None);
+    model.zones.push(zone);
+    Ok(Response::json(201, &shown))
+}
+
+/// A slash can't stand in an id.
+fn id_of(name: &str) -> String {
+    name.replace('/', "=2F")
 }
 
 /// The zone; with `rrset_name` (and `rrset_type`) that name alone, and disabled values are left out then.
 fn show(zone: &Zone, request: &Request) -> Result<Response, Response> {
-    let mut body = meta(zone);
     if request.query("rrsets") == Some("false") {
-        return Ok(Response::json(200, &body));
+        return Ok(Response::json(200, &whole(zone)));
     }
     let wanted = request.query("rrset_name").map(canonical).transpose()?;
-    let rtype = request.query("rrset_type").filter(|_| wanted.is_some());
+    Ok(Response::json(200, &shown(zone, wanted.as_deref(), request.query("rrset_type"))))
+}
+
+/// A zone as it is shown by itself, without its sets.
+fn whole(zone: &Zone) -> Value {
+    let more = json!({"api_rectify": false, "dnssec": false, "edited_serial": zone.serial, "master_tsig_key_ids": [],
+        "nsec3narrow": false, "nsec3param": "", "slave_tsig_key_ids": [], "soa_edit": "", "soa_edit_api": "DEFAULT"});
+    and(meta(zone), more)
+}
+
+fn shown(zone: &Zone, wanted: Option<&str>, rtype: Option<&str>) -> Value {
+    let rtype = rtype.filter(|_| wanted.is_some());
     let mut sets: BTreeMap<(String, String), Vec<Record>> = BTreeMap::new();
-    for record in all(zone) {
-        let fits = wanted.as_ref().is_none_or(|w| *w == record.name) && rtype.is_none_or(|t| t == record.rtype);
+    for record in PowerDns::everything(zone) {
+        let fits = wanted.is_none_or(|w| w == record.name) && rtype.is_none_or(|t| t == record.rtype);
         if fits && !(wanted.is_some() && record.disabled) {
             sets.entry((record.name.clone(), record.rtype.clone())).or_default().push(record);
         }
     }
-    let shown = |((name, rtype), records): (&(String, String), &Vec<Record>)| {
+    let one = |((name, rtype), records): (&(String, String), &Vec<Record>)| {
         let comments: Vec<Value> = zone
             .notes
             .get(&(name.clone(), rtype.clone()))
@@ -280,11 +341,8 @@ fn show(zone: &Zone, request: &Request) -> Result<Response, Response> {
         let records: Vec<Value> = records.iter().map(|r| json!({"content": r.data, "disabled": r.disabled})).collect();
         json!({"comments": comments, "name": name, "records": records, "ttl": ttl, "type": rtype})
     };
-    let sets: Vec<Value> = sets.iter().map(shown).collect();
-    if let Some(body) = body.as_object_mut() {
-        body.insert("rrsets".into(), Value::Array(sets));
-    }
-    Ok(Response::json(200, &body))
+    let sets: Vec<Value> = sets.iter().map(one).collect();
+    and(whole(zone), json!({"rrsets": sets}))
 }
 
 /// Whether a text is what was searched for; `*` stands for any text, `?` for one character.
@@ -313,7 +371,7 @@ fn search(model: &Model, request: &Request) -> Result<Response, Response> {
         if !matches!(kind, "all" | "record") {
             continue;
         }
-        for r in all(zone).filter(|r| hits(&r.name) || hits(&r.data)) {
+        for r in PowerDns::everything(zone).filter(|r| hits(&r.name) || hits(&r.data)) {
             found.push(json!({"content": r.data, "disabled": r.disabled, "name": r.name, "object_type": "record",
                 "ttl": r.ttl.unwrap_or(OWN_TTL), "type": r.rtype, "zone": zone.name, "zone_id": zone.id}));
         }
@@ -420,6 +478,19 @@ mod tests {
         let body = json!({"rrsets": [set("EXTEND", "A", &["192.0.2.1"])]});
         assert_eq!(ask(&mut pdns, &mut model, "PATCH", "/zones/example.test.", &body).status, 422);
         assert_eq!(ask(&mut PowerDns::newer(), &mut model, "PATCH", "/zones/example.test.", &body).status, 204);
+    }
+
+    #[test]
+    fn a_zone_is_made_once_with_its_servers() {
+        let (mut pdns, mut model) = (PowerDns::default(), Model::default());
+        let body = json!({"name": "0/25.2.0.192.in-addr.arpa.", "kind": "Native", "nameservers": ["ns1.example.net."]});
+        let made = ask(&mut pdns, &mut model, "POST", "/zones", &body);
+        assert_eq!(made.status, 201);
+        assert_eq!(model.zones[0].id, "0=2F25.2.0.192.in-addr.arpa.");
+        assert_eq!(model.zones[0].data("0/25.2.0.192.in-addr.arpa.", "NS"), ["ns1.example.net."]);
+        assert_eq!(ask(&mut pdns, &mut model, "POST", "/zones", &body), plain(409));
+        let told = ask(&mut pdns, &mut model, "PUT", "/zones/0=2F25.2.0.192.in-addr.arpa./notify", &json!({}));
+        assert_eq!(told.status, 200);
     }
 
     #[test]
