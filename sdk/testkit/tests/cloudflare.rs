@@ -1,12 +1,11 @@
 //! The façade of Cloudflare, asked by Cloudflare's own Python client: that it works there makes the façade credible.
 //!
 //! The client is `cloudflare` 5.9.0 of PyPI, which `.ci/requirements.txt` pins; its answers are held against the types that it
-//! brings along. What it does is in `cloudflare_client.py`.
+//! brings along. What it does is in `clients/cloudflare_sdk.py`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
 
-use std::path::{Path, PathBuf};
+mod script;
 
-use tokio::process::Command;
 use wharf_testkit::{
     facade::{Refusal, Wait},
     facades::cloudflare::Cloudflare,
@@ -22,38 +21,11 @@ async fn peer(foreign: usize) -> Peer {
     peer
 }
 
-fn python() -> PathBuf {
-    let venv = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.venv");
-    let python = venv.join("bin/python");
-    assert!(
-        python.exists(),
-        "{} is missing: run `cargo xtask test --only setup`, which installs Cloudflare's client there",
-        python.display()
-    );
-    python
-}
-
 /// Lets the client do one of its parts. Its traceback is the failure.
 async fn client(peer: &Peer, what: &str) {
     let settings = peer.zone_settings(ZONE);
     let text = |key: &str| settings[key].as_str().unwrap().to_owned();
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cloudflare_client.py");
-    let output = Command::new(python())
-        .arg(script)
-        .args([peer.url.clone(), text("api-token"), text("zone-id"), what.to_owned()])
-        // Its own variables would change what it does.
-        .env_clear()
-        .env("PYTHONDONTWRITEBYTECODE", "1")
-        .kill_on_drop(true)
-        .output()
-        .await
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        !said.contains("No module named"),
-        "the client is not installed: run `cargo xtask test --only setup`\n{said}"
-    );
-    assert!(output.status.success(), "{what}: {said}");
+    script::run("cloudflare_sdk.py", &[&peer.url, &text("api-token"), &text("zone-id"), what]).await;
 }
 
 #[tokio::test]

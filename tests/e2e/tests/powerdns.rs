@@ -1,5 +1,8 @@
-//! Our PowerDNS against the real one, and the demo's DNS on ours.
+//! Our PowerDNS against the real one, by requests and by clients that others wrote for it, and the demo's DNS on ours.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
+
+#[path = "../../../sdk/testkit/tests/script/mod.rs"]
+mod script;
 
 use std::time::Duration;
 
@@ -182,6 +185,32 @@ async fn ours_answers_as_the_real_one_does() {
         }
         let asked = wharf_e2e::dns::query(real.dns_port, name, rtype).await;
         assert_eq!(asked.is_err(), name == "example.net", "{asked:?}");
+    }
+}
+
+/// octoDNS and lexicon read the same from both after each of their parts.
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_of_others_do_the_same_with_ours_as_with_the_real_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let real = PowerDns::start(&dir.path().join("real"), "key", Dns::Real).await.unwrap();
+    let ours = PowerDns::start(&dir.path().join("ours"), "key", Dns::Ours).await.unwrap();
+    let settings = json!({"api-key": "key"}).to_string();
+    let mut parts: Vec<(&str, &str, &str)> =
+        ["build", "change", "retype", "clear"].map(|part| ("octodns_client.py", "example.com.", part)).to_vec();
+    parts.push(("lexicon_client.py", "example.org.", "records"));
+    parts.extend(["octodns_client.py", "lexicon_client.py"].map(|script| (script, "example.org.", "refused")));
+    for server in [&real, &ours] {
+        for zone in ["example.com.", "example.org."] {
+            server.create_zone(zone).await.unwrap();
+        }
+    }
+    for (script, zone, part) in parts {
+        let said =
+            async |server: &PowerDns| script::run(script, &["powerdns", &server.api, &settings, zone, part]).await;
+        let expected = said(&real).await;
+        assert_eq!(said(&ours).await, expected, "{script} {part}");
+        assert!(part == "refused" || expected.len() > 10, "{script} {part}: {expected}");
+        assert_eq!(ours.records(zone).await.unwrap(), real.records(zone).await.unwrap(), "{script} {part}");
     }
 }
 
