@@ -393,7 +393,7 @@ impl Report {
     }
 }
 
-/// Tries a server or a zone, and says what to fix. A server that was parked goes on if the test is good.
+/// Tries a server or a zone, and says what to fix. One that was parked goes on if the test is good.
 #[utoipa::path(
     post, path = "/v1/admin/{kind}/{name}/test", tag = "admin", operation_id = "test-object",
     params(("kind" = String, Path, description = "`servers` or `zones`"), ("name" = String, Path, description = "Its name.")),
@@ -433,17 +433,13 @@ pub async fn test(
             let object = object.ok_or_else(|| Problem::not_found(format!("such {kind}")))?;
             let zone: Zone = serde_json::from_value(object.body).map_err(|_| unreadable(kind))?;
             let dns_name = zone.zone.clone();
-            let binding = ZoneBinding {
-                name: name.clone(),
-                zone,
-                idempotency_key: format!("test-{name}"),
-                learnt: Vec::new(),
-                progress: None,
-                cancelled: std::sync::Arc::default(),
-            };
+            let binding = ZoneBinding::new(name.clone(), zone, format!("test-{name}"));
             let failed = |e: wharf_plugins::report::CallError| Problem::new(StatusCode::BAD_GATEWAY, "plugin", e.text);
             let mut session = api.runtime.dns(binding).await.map_err(failed)?;
             let checks = session.test_connection(Some(&dns_name), false).await.map_err(failed)?.answer;
+            if checks.iter().all(|c| c.ok) {
+                api.engine.release_zone(&name, &caller.name).await?;
+            }
             let lines = checks
                 .into_iter()
                 .map(|c| ReportLine { step: c.step, ok: c.ok, detail: c.detail, remedy: String::new() })

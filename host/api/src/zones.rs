@@ -23,6 +23,8 @@ impl From<ZoneError> for Problem {
             ZoneError::NoZone(_) => Self::new(StatusCode::NOT_FOUND, "not-found", text),
             ZoneError::Unreadable(_) => Self::new(StatusCode::CONFLICT, "unreadable", text),
             ZoneError::ManyRemovals { .. } => Self::new(StatusCode::CONFLICT, "many-removals", text),
+            ZoneError::Off(_) => Self::new(StatusCode::CONFLICT, "zone-off", text),
+            ZoneError::Parked { .. } => Self::new(StatusCode::CONFLICT, "zone-parked", text),
             ZoneError::Provider(problem) => {
                 let said = Self::new(StatusCode::BAD_GATEWAY, "provider", text);
                 match problem.retry_after_ms {
@@ -66,7 +68,8 @@ pub struct Repair {
     params(("name" = String, Path, description = "The zone's name.")), security(("token" = ["admin"])),
     responses(
         (status = 200, description = "The plan that it went by, and how many records are due now.", body = Value),
-        (status = 409, description = "`many-removals`: so much of what is ours would go that it needs a yes.")
+        (status = 409, description = "`many-removals`: so much of what is ours would go that it needs a yes. `zone-off`: it is switched \
+            off. `zone-parked`: its credentials were refused.")
     )
 )]
 pub async fn repair(

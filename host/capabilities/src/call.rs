@@ -99,8 +99,46 @@ pub struct ZoneBinding {
     pub idempotency_key: String,
     /// What the provider's `probe` told besides, for the calls that follow.
     pub learnt: Vec<(String, String)>,
-    pub progress: Option<(u32, u32)>,
+    /// How far the plugin says it is; can be looked at while the call runs.
+    pub progress: Progress,
     pub cancelled: Arc<std::sync::atomic::AtomicBool>,
+}
+
+impl ZoneBinding {
+    /// For a zone (by the name of its object) and a piece of work of this key.
+    pub fn new(name: impl Into<String>, zone: Zone, idempotency_key: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            zone,
+            idempotency_key: idempotency_key.into(),
+            learnt: Vec::new(),
+            progress: Progress::default(),
+            cancelled: Arc::default(),
+        }
+    }
+}
+
+/// What a call has done of how much. Clones show the same.
+#[derive(Debug, Clone, Default)]
+pub struct Progress(Arc<std::sync::Mutex<Option<(u32, u32)>>>);
+
+impl Progress {
+    pub fn set(&self, done: u32, total: u32) {
+        *self.held() = Some((done.min(total), total));
+    }
+
+    pub fn clear(&self) {
+        *self.held() = None;
+    }
+
+    /// (done, total) as it was said last; none = nothing was said.
+    pub fn get(&self) -> Option<(u32, u32)> {
+        *self.held()
+    }
+
+    fn held(&self) -> std::sync::MutexGuard<'_, Option<(u32, u32)>> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
 }
 
 /// A call of a lifecycle hook.

@@ -3,38 +3,38 @@
 //! One owner a queue (parallel writes to one server lose records). Read first, write only differences, touch only values
 //! that are ours. An add is marked in the books before it is sent, so that nothing of ours stands anywhere unknown.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    panic::AssertUnwindSafe,
-    sync::{Arc, atomic::AtomicBool},
-    time::Duration,
-};
+mod job;
+mod parking;
+mod plan;
+
+use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures::{FutureExt, StreamExt};
 use tokio::sync::watch;
 use tracing::Instrument;
-use wharf_capabilities::call::ZoneBinding;
 use wharf_model::{
     object::{ObjectKind, Zone},
     operation::LogBody,
     record::{Record, RecordKey},
 };
-use wharf_plugins::{
-    dns::{Change, Edit, Outcome, Problem, ProblemAction, RrSet, Selector, Value, ZoneRef},
-    report::CallError,
-};
 use wharf_store::{DnsClaim, RecordOutcome, StoreError};
 
+use self::job::ZoneJob;
+pub(crate) use self::parking::parked_text;
 use crate::{Engine, traces};
 
 /// Provider servers that this host writes to at once.
 const SERVERS: usize = 8;
 /// Records of one pass.
 const BATCH: usize = 200;
-/// A pass is a handful of calls of at most 10 s each, renewed in between.
+/// A call takes a minute at most. It is renewed before each, and within the one that writes.
 const TTL_MS: i64 = 90_000;
 /// After an answer that only an admin can mend, and after one that can't be understood.
 const ADMIN_PAUSE_MS: i64 = 600_000;
+/// Before a parked zone's records are looked at again, lest an admin's change was missed; their provider is not asked even then.
+const PARKED_PAUSE_MS: i64 = 3_600_000;
+/// After an admin changed a zone while its provider was asked.
+const CHANGED_PAUSE_MS: i64 = 1_000;
 /// Before a write without answer is looked at.
 const VERIFY_PAUSE_MS: i64 = 3_000;
 
@@ -143,12 +143,35 @@ impl Engine {
                 format!("the zone `{name}` is switched off: what is in it is left as it is until it is on again");
             return Ok((plugin, all(Done::Failed { reason, pause_ms: ADMIN_PAUSE_MS })));
         }
-        let job =
-            ZoneJob { engine: self, name, zone: &zone, attempt: records.iter().map(|r| r.attempt).max().unwrap_or(0) };
-        let done = match job.run(claim, records).await? {
+        if let Some(parked) = &zone.parked {
+            return Ok((plugin, all(Done::Failed { reason: parked_text(parked), pause_ms: PARKED_PAUSE_MS })));
+        }
+        let login = self.runtime.zone_login(name, &zone).await?;
+        if let Some(pause_ms) = self.resting_ms(&login) {
+            let reason = "the provider asked to be left alone for a while: it is asked again then".to_owned();
+            return Ok((plugin, all(Done::Failed { reason, pause_ms })));
+        }
+        let job = ZoneJob::new(self, name, &zone, records.iter().map(|r| r.attempt).max().unwrap_or(0));
+        let mut done = match job.run(claim, records).await? {
             Ok(done) => done,
             Err(failed) => all(failed),
         };
+        let heard = job.heard();
+        if let Some(ms) = heard.rest_ms {
+            self.rest(login.clone(), ms);
+        }
+        if let Some(refusal) = heard.refusal {
+            let failed = match self.park_zone(name, object.revision, &login, refusal).await? {
+                Ok(parked) => Done::Failed { reason: parked_text(&parked), pause_ms: PARKED_PAUSE_MS },
+                Err(reason) => Done::Failed { reason, pause_ms: CHANGED_PAUSE_MS },
+            };
+            for record in records {
+                let became = done.entry(record.key.clone()).or_insert_with(|| failed.clone());
+                if *became != Done::Ok {
+                    *became = failed.clone();
+                }
+            }
+        }
         Ok((plugin, done))
     }
 
@@ -190,205 +213,12 @@ impl Engine {
     }
 }
 
-/// A zone's settings and how to ask its provider.
-struct ZoneJob<'a> {
-    engine: &'a Engine,
-    name: &'a str,
-    zone: &'a Zone,
-    attempt: u32,
-}
-
-impl ZoneJob<'_> {
-    fn binding(&self, key: &str) -> ZoneBinding {
-        ZoneBinding {
-            name: self.name.to_owned(),
-            zone: self.zone.clone(),
-            idempotency_key: key.to_owned(),
-            learnt: Vec::new(),
-            progress: None,
-            cancelled: Arc::new(AtomicBool::new(false)),
-        }
-    }
-
-    /// The outer error is the books', the inner one is true of all records.
-    async fn run(
-        &self,
-        claim: &DnsClaim,
-        records: &[Record],
-    ) -> Result<Result<BTreeMap<RecordKey, Done>, Done>, StoreError> {
-        let key = format!("{}-{}-{}", claim.queue, claim.epoch, self.name);
-        let mut session = match self.engine.runtime.dns(self.binding(&key)).await {
-            Ok(session) => session,
-            Err(error) => return Ok(Err(self.after_error(&error))),
-        };
-        let apex = wharf_capabilities::dns::names::canonical(&self.zone.zone);
-        let probed = match session.probe(&apex).await.map(|r| r.answer) {
-            Ok(Ok(probed)) => probed,
-            Ok(Err(problem)) => return Ok(Err(self.after_problem(&problem))),
-            Err(error) => return Ok(Err(self.after_error(&error))),
-        };
-        if !probed.info.writable {
-            let reason =
-                "the provider holds this zone as a secondary: writes would be lost; enter the primary".to_owned();
-            return Ok(Err(Done::Failed { reason, pause_ms: ADMIN_PAUSE_MS }));
-        }
-        let zone_ref: ZoneRef = probed.info.zone;
-        let keys: BTreeSet<(String, String)> =
-            records.iter().map(|r| (r.key.name.clone(), r.key.rtype.clone())).collect();
-        let selector = Selector::Keys(keys.into_iter().collect());
-        let snapshot = match session.read(&zone_ref, selector).await.map(|r| r.answer) {
-            Ok(Ok(snapshot)) => snapshot,
-            Ok(Err(problem)) => return Ok(Err(self.after_problem(&problem))),
-            Err(error) => return Ok(Err(self.after_error(&error))),
-        };
-        let (mut done, changes) = plan(records, &snapshot.rrsets, snapshot.complete, self.zone.ttl);
-        let mut sent = Vec::new();
-        for change in &changes {
-            if matches!(change.change.edit, Edit::AddValues(_)) {
-                sent.extend(change.keys.iter().cloned());
-            }
-        }
-        if changes.is_empty() {
-            return Ok(Ok(done));
-        }
-        let now = self.engine.clock.now_ms();
-        self.engine.kill.reach("commit:dns-sent:before").await;
-        self.engine.books.mark_sent(claim, &sent, now).await?;
-        self.engine.kill.reach("commit:dns-sent:after").await;
-        let batch: Vec<Change> = changes.iter().map(|c| c.change.clone()).collect();
-        self.engine.kill.reach("call:dns-apply:before").await;
-        let span = traces::dns_apply(self.name, batch.len());
-        let applied = session.apply(&zone_ref, batch).instrument(span.clone()).await.map(|r| r.answer);
-        match &applied {
-            Ok(Ok(_)) => traces::end(&span, "answered", true),
-            Ok(Err(_)) => traces::end(&span, "refused", false),
-            Err(error) => traces::end(&span, error.cause.as_str(), false),
-        }
-        drop(span);
-        self.engine.kill.reach("call:dns-apply:after").await;
-        let report = match applied {
-            Ok(Ok(report)) => report,
-            Ok(Err(problem)) => {
-                let failed = self.after_problem(&problem);
-                for key in changes.iter().flat_map(|c| &c.keys) {
-                    done.insert(key.clone(), failed.clone());
-                }
-                return Ok(Ok(done));
-            }
-            Err(error) => return Ok(Err(self.after_error(&error))),
-        };
-        let outcomes: BTreeMap<u32, Outcome> = report.outcomes.into_iter().collect();
-        for change in &changes {
-            let became = match outcomes.get(&change.change.id) {
-                Some(Outcome::Applied(_) | Outcome::Unchanged(_)) => Done::Ok,
-                // What it was taken on as is seen by reading again.
-                Some(Outcome::Accepted(_)) => Done::Later { pause_ms: VERIFY_PAUSE_MS },
-                Some(Outcome::Failed(problem)) => self.after_problem(problem),
-                Some(Outcome::NotAttempted) | None => Done::Later { pause_ms: VERIFY_PAUSE_MS },
-            };
-            for key in &change.keys {
-                done.insert(key.clone(), became.clone());
-            }
-        }
-        Ok(Ok(done))
-    }
-
-    fn backoff_ms(&self) -> i64 {
-        self.engine.backoff_ms(self.attempt + 1)
-    }
-
-    fn after_problem(&self, problem: &Problem) -> Done {
-        let asked = problem.retry_after_ms.map(|ms| i64::from(ms).min(LONGEST_RETRY_MS));
-        let reason = problem.message.clone();
-        match problem.action {
-            ProblemAction::FixInput | ProblemAction::FixConfig | ProblemAction::ReportBug => {
-                Done::Failed { reason, pause_ms: asked.unwrap_or(ADMIN_PAUSE_MS) }
-            }
-            ProblemAction::Replan | ProblemAction::Verify => {
-                Done::Failed { reason, pause_ms: asked.unwrap_or(VERIFY_PAUSE_MS) }
-            }
-            ProblemAction::Wait | ProblemAction::Retry => {
-                Done::Failed { reason, pause_ms: asked.unwrap_or_else(|| self.backoff_ms()) }
-            }
-        }
-    }
-
-    fn after_error(&self, error: &CallError) -> Done {
-        Done::Failed { reason: error.text.clone(), pause_ms: self.backoff_ms() }
-    }
-}
-
-/// A change and the records it is about.
-#[derive(Debug, Clone, PartialEq)]
-struct Planned {
-    change: Change,
-    keys: Vec<RecordKey>,
-}
-
-/// What is to be changed, and what is so already. Removals come before additions, as some providers want it.
-fn plan(
-    records: &[Record],
-    live: &[RrSet],
-    complete: bool,
-    ttl: Option<u32>,
-) -> (BTreeMap<RecordKey, Done>, Vec<Planned>) {
-    let live: BTreeMap<(&str, &str), &RrSet> = live.iter().map(|s| ((s.name.as_str(), s.rtype.as_str()), s)).collect();
-    let mut done = BTreeMap::new();
-    let mut groups: BTreeMap<(&str, &str), (Vec<&Record>, Vec<&Record>)> = BTreeMap::new();
-    for record in records {
-        let at = (record.key.name.as_str(), record.key.rtype.as_str());
-        let stands =
-            live.get(&at).is_some_and(|s| s.values.iter().any(|v| v.data.eq_ignore_ascii_case(&record.key.value)));
-        // From a read that may lack something, only a presence can be concluded.
-        if stands == record.wanted && (record.wanted || complete) {
-            done.insert(record.key.clone(), Done::Ok);
-            continue;
-        }
-        let group = groups.entry(at).or_default();
-        if record.wanted { group.0.push(record) } else { group.1.push(record) }
-    }
-    let (mut removals, mut additions) = (Vec::new(), Vec::new());
-    let mut id = 0;
-    for ((name, rtype), (add, remove)) in groups {
-        let set = live.get(&(name, rtype));
-        let expect: Option<Vec<String>> =
-            complete.then(|| set.map(|s| s.values.iter().map(|v| v.data.clone()).collect()).unwrap_or_default());
-        let mut push = |edit: Edit, of: &[&Record], expect: Option<Vec<String>>, into: &mut Vec<Planned>| {
-            id += 1;
-            into.push(Planned {
-                change: Change {
-                    id,
-                    name: name.to_owned(),
-                    rtype: rtype.to_owned(),
-                    // A TTL belongs to the whole set: one that others share keeps its own.
-                    ttl: set.and_then(|s| s.ttl).or(of.iter().find_map(|r| r.ttl)).or(ttl),
-                    edit,
-                    expect,
-                    owner: None,
-                },
-                keys: of.iter().map(|r| r.key.clone()).collect(),
-            });
-        };
-        let both = !add.is_empty() && !remove.is_empty();
-        if !remove.is_empty() {
-            let values = remove.iter().map(|r| r.key.value.clone()).collect();
-            push(Edit::RemoveValues(values), &remove, expect.clone(), &mut removals);
-        }
-        if !add.is_empty() {
-            let values =
-                add.iter().map(|r| Value { data: r.key.value.clone(), owner: None, ext: Vec::new() }).collect();
-            // After a removal in the same batch the set is no longer as it was read.
-            push(Edit::AddValues(values), &add, if both { None } else { expect }, &mut additions);
-        }
-    }
-    removals.extend(additions);
-    (done, removals)
-}
-
 /// `fwd OK`, `rev ERR`, `fwd-del OK`, … for the live log.
 fn line(plugin: &str, record: &Record, done: &Done) -> Option<LogBody> {
     let (level, verdict, reason) = match done {
         Done::Ok => ("info", "OK", None),
+        // The same again is no news.
+        Done::Failed { reason, .. } if record.attempt > 0 && record.reason.as_ref() == Some(reason) => return None,
         Done::Failed { reason, .. } => ("warn", "ERR", Some(reason)),
         Done::Later { .. } => return None,
     };
@@ -401,73 +231,4 @@ fn line(plugin: &str, record: &Record, done: &Done) -> Option<LogBody> {
         message = format!("{message}: {reason}");
     }
     Some(LogBody::Line { level: level.into(), message, fields: Vec::new() })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn record(name: &str, value: &str, wanted: bool, written: bool) -> Record {
-        Record {
-            key: RecordKey {
-                zone: "z".into(),
-                name: name.into(),
-                rtype: "PTR".into(),
-                value: value.into(),
-                service_id: uuid::Uuid::nil(),
-            },
-            ttl: None,
-            wanted,
-            written,
-            attempt: 0,
-            due_ms: 0,
-            reason: None,
-            updated_ms: 0,
-        }
-    }
-
-    fn set(name: &str, values: &[&str]) -> RrSet {
-        RrSet {
-            name: name.into(),
-            rtype: "PTR".into(),
-            ttl: Some(77),
-            values: values.iter().map(|v| Value { data: (*v).into(), owner: None, ext: Vec::new() }).collect(),
-            owner: None,
-            version: None,
-            ext: Vec::new(),
-        }
-    }
-
-    #[test]
-    fn what_is_so_already_is_not_written() {
-        let records = [record("1.", "a.", true, false), record("2.", "b.", false, true)];
-        let (done, changes) = plan(&records, &[set("1.", &["A."])], true, None);
-        assert!(changes.is_empty());
-        assert_eq!(done.len(), 2);
-    }
-
-    #[test]
-    fn an_incomplete_read_never_proves_absence() {
-        let (done, changes) = plan(&[record("2.", "b.", false, true)], &[], false, None);
-        assert!(done.is_empty());
-        assert_eq!(changes.len(), 1);
-        assert_eq!(changes[0].change.expect, None);
-    }
-
-    #[test]
-    fn a_shared_set_keeps_its_ttl_and_its_other_values() {
-        let (_, changes) = plan(&[record("1.", "new.", true, false)], &[set("1.", &["foreign."])], true, Some(300));
-        assert_eq!(changes[0].change.ttl, Some(77));
-        assert!(matches!(&changes[0].change.edit, Edit::AddValues(v) if v.len() == 1));
-        assert_eq!(changes[0].change.expect, Some(vec!["foreign.".into()]));
-    }
-
-    #[test]
-    fn a_name_that_changes_is_removed_before_it_is_added() {
-        let records = [record("1.", "new.", true, false), record("1.", "old.", false, true)];
-        let (_, changes) = plan(&records, &[set("1.", &["old."])], true, None);
-        assert!(matches!(changes[0].change.edit, Edit::RemoveValues(_)));
-        assert!(matches!(changes[1].change.edit, Edit::AddValues(_)));
-        assert_eq!(changes[1].change.expect, None);
-    }
 }

@@ -20,13 +20,16 @@ pub mod wish;
 mod worker;
 pub mod zones;
 
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 use wharf_capabilities::effects::Effector;
-use wharf_model::Clock;
+use wharf_model::{Clock, Millis};
 use wharf_plugins::Runtime;
 use wharf_store::Books;
 
@@ -104,6 +107,8 @@ pub struct Engine {
     pub(crate) delivery_work: Notify,
     pub(crate) job_work: Notify,
     pub(crate) rest_seen: jobs::RestSeen,
+    /// Until when providers asked to be left alone, by what zones log in with.
+    pub(crate) resting: Mutex<HashMap<String, Millis>>,
     pub(crate) kill: kill::KillPoints,
 }
 
@@ -136,6 +141,7 @@ impl Engine {
             delivery_work: Notify::new(),
             job_work: Notify::new(),
             rest_seen: jobs::RestSeen::default(),
+            resting: Mutex::default(),
             kill: kill::KillPoints::default(),
         })
     }

@@ -44,6 +44,10 @@ pub enum ZoneError {
          `removals`"
     )]
     ManyRemovals { removals: usize, ours: usize },
+    #[error("the zone `{0}` is switched off: what is in it is left as it is; switch it on, then repair it")]
+    Off(String),
+    #[error("the zone `{name}` is parked, so its provider is not asked: mend it, then save or test the zone: {reason}")]
+    Parked { name: String, reason: String },
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -187,6 +191,10 @@ impl Engine {
 
     /// Makes everything due that the plan found to differ. `removals`: even if a large part of what is ours there would go.
     pub async fn zone_repair(&self, name: &str, removals: bool, actor: &str) -> Result<(ZonePlan, Repair), ZoneError> {
+        // Made due, its records would only fail.
+        if self.zone(name).await?.off {
+            return Err(ZoneError::Off(name.to_owned()));
+        }
         let plan = self.zone_plan(name).await?;
         let going = plan.differences.iter().filter(|d| d.what == Difference::LeftOver).count();
         let ours = plan.wanted + going;
@@ -256,18 +264,17 @@ impl Engine {
         Ok(ZoneRecords { zone: name.to_owned(), dns_zone: seen.zone.zone, complete: seen.complete, sets })
     }
 
-    async fn see(&self, name: &str, what: Selector) -> Result<Seen, ZoneError> {
+    /// A zone as it is configured.
+    async fn zone(&self, name: &str) -> Result<Zone, ZoneError> {
         let object = self.books.object(ObjectKind::Zone, name).await?;
         let object = object.ok_or_else(|| ZoneError::NoZone(name.to_owned()))?;
-        let zone: Zone = serde_json::from_value(object.body).map_err(|_| ZoneError::Unreadable(name.to_owned()))?;
-        let binding = ZoneBinding {
-            name: name.to_owned(),
-            zone: zone.clone(),
-            idempotency_key: format!("look-{name}"),
-            learnt: Vec::new(),
-            progress: None,
-            cancelled: std::sync::Arc::default(),
-        };
+        serde_json::from_value(object.body).map_err(|_| ZoneError::Unreadable(name.to_owned()))
+    }
+
+    async fn see(&self, name: &str, what: Selector) -> Result<Seen, ZoneError> {
+        let zone = self.zone(name).await?;
+        Self::not_parked(name, &zone)?;
+        let binding = ZoneBinding::new(name, zone.clone(), format!("look-{name}"));
         let mut session = self.runtime.dns(binding).await.map_err(ZoneError::Plugin)?;
         let apex = wharf_capabilities::dns::names::canonical(&zone.zone);
         let probed = session.probe(&apex).await.map_err(ZoneError::Plugin)?.answer.map_err(ZoneError::Provider)?;

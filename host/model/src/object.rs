@@ -170,7 +170,7 @@ fn one_day() -> u32 {
 }
 
 /// A zone at a DNS provider. Settings are valid by the plugin's schema; secret ones are kept apart.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Zone {
     /// DNS name of the zone, without or with the final dot.
@@ -183,6 +183,22 @@ pub struct Zone {
     pub ttl: Option<u32>,
     #[serde(default)]
     pub off: bool,
+    /// The addresses whose PTR it holds, where its name does not say so: a classless reverse zone (RFC 2317).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub covers: Option<ipnet::Ipv4Net>,
+    /// Why its provider is not asked. Set by the host, ended by an admin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parked: Option<Parked>,
+}
+
+/// A provider refused a zone's credentials: it is not asked again until an admin has saved or tested the zone, for some lock a
+/// client out that keeps trying.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Parked {
+    /// The provider's own words.
+    pub reason: String,
+    pub since_ms: Millis,
 }
 
 /// A panel: who may post hooks. Its signing secret is kept apart, in slot `secret` (and `secret-next` during rotation).

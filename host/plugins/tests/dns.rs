@@ -59,12 +59,11 @@ async fn session(lab: &Lab, plugin: &str) -> Result<DnsSession, wharf_plugins::r
             zone: "example.".into(),
             plugin: plugin.into(),
             settings: serde_json::json!({}),
-            ttl: None,
-            off: false,
+            ..Zone::default()
         },
         idempotency_key: "k".into(),
         learnt: Vec::new(),
-        progress: None,
+        progress: Default::default(),
         cancelled: Arc::default(),
     };
     lab.runtime.dns(binding).await

@@ -209,7 +209,7 @@ impl<'k> Scene<'k> {
             },
             idempotency_key: format!("{}-1", self.name),
             learnt: Vec::new(),
-            progress: None,
+            progress: Default::default(),
             cancelled: Arc::new(AtomicBool::new(cancelled)),
         };
         runtime.dns(binding).await.map_err(|e| Stop::Failed(format!("the provider can't be called: {e}")))

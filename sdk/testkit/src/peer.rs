@@ -1,4 +1,4 @@
-//! Serves a façade on loopback, with faults and a log of what was asked.
+//! Serves a façade, on loopback or in process, with faults and a log of what was asked.
 
 use std::{
     io,
@@ -47,10 +47,11 @@ pub struct Asked {
 
 /// A façade that is being served. Dropping it ends the service.
 pub struct Peer {
-    /// `http://127.0.0.1:port`.
+    /// `http://127.0.0.1:port`, or what it was given in process.
     pub url: String,
     shared: Arc<Shared>,
-    serving: JoinHandle<()>,
+    /// None in process.
+    serving: Option<JoinHandle<()>>,
 }
 
 impl Peer {
@@ -61,6 +62,13 @@ impl Peer {
     pub async fn start(facade: Box<dyn Facade>) -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let url = format!("http://{}", listener.local_addr()?);
+        let mut peer = Self::in_process(url, facade);
+        peer.serving = Some(tokio::spawn(serve(listener, Arc::clone(&peer.shared))));
+        Ok(peer)
+    }
+
+    /// Without a socket, for virtual time: it is asked by [`Peer::ask`] alone, and believed to be at this address.
+    pub fn in_process(url: impl Into<String>, facade: Box<dyn Facade>) -> Self {
         let shared = Arc::new(Shared {
             facade: Mutex::new(facade),
             model: Mutex::default(),
@@ -68,8 +76,12 @@ impl Peer {
             log: Mutex::default(),
             last: Mutex::default(),
         });
-        let serving = tokio::spawn(serve(listener, Arc::clone(&shared)));
-        Ok(Self { url, shared, serving })
+        Self { url: url.into(), shared, serving: None }
+    }
+
+    /// Answers as it would over the network, as late as that; none = the connection is closed without an answer.
+    pub async fn ask(&self, request: Request) -> Option<Response> {
+        exchange(&self.shared, request).await
     }
 
     /// A zone of this name, with so many records of others.
@@ -112,7 +124,9 @@ impl Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        self.serving.abort();
+        if let Some(serving) = &self.serving {
+            serving.abort();
+        }
     }
 }
 
@@ -147,9 +161,14 @@ impl std::fmt::Display for Lost {
 impl std::error::Error for Lost {}
 
 async fn answer(shared: Arc<Shared>, incoming: hyper::Request<Incoming>) -> Result<Outgoing<Full<Bytes>>, Lost> {
-    let Some(mut request) = read(incoming).await else {
+    let Some(request) = read(incoming).await else {
         return Ok(outgoing(Response::text(413, "text/plain", "more than a request may carry")));
     };
+    exchange(&shared, request).await.map(outgoing).ok_or(Lost)
+}
+
+/// None = no answer.
+async fn exchange(shared: &Shared, mut request: Request) -> Option<Response> {
     request.is_write = Some(held(&shared.facade).is_write(&request));
     let mishap = held(&shared.armed).strike(&request);
     let pause = held(&shared.facade).pause(&request);
@@ -193,7 +212,7 @@ async fn answer(shared: Arc<Shared>, incoming: hyper::Request<Incoming>) -> Resu
     if !(pause + late).is_zero() {
         tokio::time::sleep(pause + late).await;
     }
-    answered.map(outgoing).ok_or(Lost)
+    answered
 }
 
 async fn read(incoming: hyper::Request<Incoming>) -> Option<Request> {

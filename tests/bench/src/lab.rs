@@ -59,12 +59,11 @@ pub fn zone(plugin: &str) -> ZoneBinding {
             zone: bench_logic::ZONE.into(),
             plugin: plugin.into(),
             settings: json!({"server-url": "http://127.0.0.1:1", "api-key": "none"}),
-            ttl: None,
-            off: false,
+            ..Zone::default()
         },
         idempotency_key: String::new(),
         learnt: Vec::new(),
-        progress: None,
+        progress: Default::default(),
         cancelled: Arc::default(),
     }
 }

@@ -106,7 +106,7 @@ async fn a_frozen_dns_provider_probes_reads_and_writes() {
             zone,
             idempotency_key: "1".into(),
             learnt: Vec::new(),
-            progress: None,
+            progress: Default::default(),
             cancelled: Arc::new(AtomicBool::new(false)),
         };
         let mut session = runtime.dns(binding).await.unwrap();

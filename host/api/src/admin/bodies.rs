@@ -154,6 +154,24 @@ pub struct ZoneBody {
     pub ttl: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub off: Option<bool>,
+    /// `192.0.2.64/26`: the addresses whose PTR it holds, for a classless reverse zone (RFC 2317) whose name does not say so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub covers: Option<ipnet::Ipv4Net>,
+    /// Set by the host; whatever is put ends it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parked: Option<ParkedBody>,
+}
+
+/// Why a zone's provider is not asked: it refused the credentials.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = Parked)]
+pub struct ParkedBody {
+    /// In the provider's own words.
+    pub reason: String,
+    /// Since when, milliseconds since 1970.
+    pub since_ms: i64,
 }
 
 /// A panel: who may post hooks.

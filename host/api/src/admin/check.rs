@@ -45,6 +45,8 @@ pub async fn check(api: &Api, kind: ObjectKind, name: &str, bytes: &[u8]) -> Res
         ObjectKind::Zone => {
             let mut zone: Zone = row(&parse::<ZoneBody>(bytes)?)?;
             zone.zone = wharf_capabilities::dns::names::canonical(&zone.zone);
+            // An admin has acted.
+            zone.parked = None;
             let secrets = settings(api, &zone.plugin, World::DnsProvider, &mut zone.settings)?;
             Ok(Checked { secrets, ..Checked::plain(&zone) })
         }

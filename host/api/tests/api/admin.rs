@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
-use wharf_model::object::{Grant, Hook, Image, ImageTemplate, Panel, Plan, Pool, Server, Token, Zone};
+use wharf_model::object::{Grant, Hook, Image, ImageTemplate, Panel, Parked, Plan, Pool, Server, Token, Zone};
 
 use crate::world::{World, document};
 
@@ -198,7 +198,18 @@ fn every_field_that_is_kept_can_be_sent_and_every_field_that_can_be_sent_is_kept
                 quarantine_s: 1,
             }),
         ),
-        ("Zone", json!(Zone { zone: text(), plugin: text(), settings: json!({}), ttl: None, off: false })),
+        (
+            "Zone",
+            json!(Zone {
+                zone: text(),
+                plugin: text(),
+                settings: json!({}),
+                ttl: None,
+                off: false,
+                covers: Some("192.0.2.64/26".parse().unwrap()),
+                parked: Some(Parked { reason: text(), since_ms: 1 })
+            }),
+        ),
         ("Panel", json!(Panel { plugin: text(), plans: vec![], settings: json!({}), off: false })),
         (
             "Hook",

@@ -51,9 +51,7 @@ impl calls::HostCall for CallState {
 
     async fn progress(&mut self, _: Resource<DnsCall>, done: u32, total: u32) -> wasmtime::Result<()> {
         self.charge(0);
-        if let Bound::Zone(binding) = &mut self.bound {
-            binding.progress = Some((done.min(total), total));
-        }
+        self.zone()?.progress.set(done, total);
         Ok(())
     }
 

@@ -114,7 +114,7 @@ impl Lab {
             zone,
             idempotency_key: "once".into(),
             learnt: Vec::new(),
-            progress: None,
+            progress: Default::default(),
             cancelled: Arc::new(AtomicBool::new(false)),
         })))
     }

@@ -9,8 +9,11 @@ use wasmtime::{
 };
 use wharf_capabilities::{
     bindings::wharf::dns::zones,
-    call::{Bound, DnsCall, ZoneBinding},
+    call::{Bound, DnsCall, Progress, ZoneBinding},
 };
+
+use wharf_model::object::Zone;
+use wharf_store::StoreError;
 
 use super::{
     Capabilities, Change, Check, Outcome, Probed, Problem, Report, RrSet, Selector, Snapshot, Verdict, ZoneRef, convert,
@@ -34,8 +37,6 @@ pub struct DnsSession {
     runtime: Arc<Runtime>,
     callee: Callee,
     binding: ZoneBinding,
-    /// (done, total) as the plugin said last.
-    progress: Option<(u32, u32)>,
 }
 
 impl Runtime {
@@ -51,7 +52,18 @@ impl Runtime {
                 binding.zone.plugin
             )));
         }
-        Ok(DnsSession { runtime: self.clone(), callee, binding, progress: None })
+        Ok(DnsSession { runtime: self.clone(), callee, binding })
+    }
+}
+
+impl Runtime {
+    /// What this zone has in common with all that show the same credentials to the same server.
+    ///
+    /// # Errors
+    /// The books can't be read.
+    pub async fn zone_login(&self, name: &str, zone: &Zone) -> Result<String, StoreError> {
+        let manifest = self.manifest(&zone.plugin);
+        wharf_capabilities::dns::login_of(&self.lender, name, zone, manifest.as_deref()).await
     }
 }
 
@@ -66,9 +78,9 @@ impl DnsSession {
         self.binding.idempotency_key = key.into();
     }
 
-    /// How far the plugin said it was, in its last call.
-    pub fn progress(&self) -> Option<(u32, u32)> {
-        self.progress
+    /// How far the plugin says it is in the call that runs, or said in its last. Can be looked at while a call runs.
+    pub fn progress(&self) -> Progress {
+        self.binding.progress.clone()
     }
 
     /// Finds the zone and what can be done there.
@@ -239,18 +251,16 @@ impl DnsSession {
     }
 
     async fn run<R: Send + 'static>(&mut self, export: &'static str, job: Job<R>) -> Result<CallReport<R>, CallError> {
+        self.binding.progress.clear();
         let binding = ZoneBinding {
             name: self.binding.name.clone(),
             zone: self.binding.zone.clone(),
             idempotency_key: self.binding.idempotency_key.clone(),
             learnt: self.binding.learnt.clone(),
-            progress: None,
+            progress: self.binding.progress.clone(),
             cancelled: self.binding.cancelled.clone(),
         };
         let done = self.runtime.call(&self.callee, Bound::Zone(Box::new(binding)), export, job).await?;
-        if let Bound::Zone(left) = &done.call.bound {
-            self.progress = left.progress;
-        }
         Ok(hooks::report(done, self.version().clone()))
     }
 }

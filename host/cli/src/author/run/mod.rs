@@ -124,10 +124,10 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     let name = arguments.zone.as_deref().map(dotted);
     let binding = ZoneBinding {
         name: "zone".into(),
-        zone: Zone { zone: name.clone().unwrap_or_else(|| ".".into()), plugin: id, settings, ttl: None, off: false },
+        zone: Zone { zone: name.clone().unwrap_or_else(|| ".".into()), plugin: id, settings, ..Zone::default() },
         idempotency_key: arguments.idempotency_key.clone(),
         learnt: Vec::new(),
-        progress: None,
+        progress: Default::default(),
         cancelled: Arc::default(),
     };
     let mut session = house.runtime.dns(binding).await?;
