@@ -47,7 +47,7 @@ fn is_over(call: &Call) -> bool {
 
 impl Provider for Cloudflare {
     fn normalize(can: Capabilities, zone: Name, sets: Vec<Rrset>) -> Vec<Verdict> {
-        sets.into_iter().map(|set| normal::verdict(&can, &zone, set)).collect()
+        forms::verdicts(&normal::CloudflareForms::of(&can), &can, &zone, sets)
     }
 
     fn probe(call: &Call, zone: Name) -> Result<Probed, Problem> {
@@ -55,10 +55,8 @@ impl Provider for Cloudflare {
     }
 
     fn test_connection(call: &Call, zone: Option<Name>, try_write: bool) -> Vec<Check> {
-        let nonce: String = entropy::fresh(6).iter().map(|b| format!("{b:02x}")).collect();
-        with_api(call, |api| Ok(work::test(api, zone.as_deref(), try_write, &nonce))).unwrap_or_else(|problem| {
-            vec![Check { step: "reach".into(), ok: false, detail: problem.message, ext: Vec::new() }]
-        })
+        let nonce = connection::nonce();
+        with_api(call, |api| Ok(work::test(api, zone.as_deref(), try_write, &nonce))).unwrap_or_else(connection::unset)
     }
 
     fn list_zones(call: &Call) -> Result<Vec<ZoneRef>, Problem> {

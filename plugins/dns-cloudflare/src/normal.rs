@@ -2,8 +2,6 @@
 
 use wharf_sdk::dns::prelude::*;
 
-use crate::records::quoted;
-
 /// Types that are written. Others are read and left alone: theirs is a form of its own in the API (`data`).
 pub const TYPES: [&str; 7] = ["A", "AAAA", "CNAME", "MX", "NS", "PTR", "TXT"];
 
@@ -50,10 +48,6 @@ impl Plan {
         if self == Self::Enterprise { TTL_MIN_ENTERPRISE } else { TTL_MIN }
     }
 
-    pub fn ttls(self) -> Ttls {
-        Ttls { default: None, min: self.ttl_min(), max: TTL_MAX }
-    }
-
     /// Records that a zone may have. Free: 200 if it was made since 2024-09-01, else 1,000; Pro and Business: 3,500
     /// (<https://developers.cloudflare.com/dns/manage-dns-records/>). Cloudflare raises it on request, so this is no promise.
     pub fn records_max(self, created_on: Option<&str>) -> Option<u32> {
@@ -89,80 +83,48 @@ pub fn capabilities(plan: Plan) -> Capabilities {
     }
 }
 
-/// One set's verdict.
-pub fn verdict(can: &Capabilities, zone: &str, set: Rrset) -> Verdict {
-    match adjusted(can, zone, &set) {
-        Err(problem) => Verdict::Refused(problem),
-        Ok((_, reasons)) if reasons.is_empty() => Verdict::Ok(set),
-        Ok((other, reasons)) => Verdict::Adjusted((other, format!("{}.", reasons.join("; ")))),
+/// What a zone of a plan takes.
+pub struct CloudflareForms {
+    ttl_min: u32,
+}
+
+impl CloudflareForms {
+    /// By the capabilities, which are all that `normalize` gets.
+    pub fn of(can: &Capabilities) -> Self {
+        Self { ttl_min: ext_get(&can.ext, TTL_MIN_KEY).and_then(|t| t.parse().ok()).unwrap_or(TTL_MIN) }
     }
 }
 
-fn adjusted(can: &Capabilities, zone: &str, set: &Rrset) -> Result<(Rrset, Vec<String>), Problem> {
-    let mut reasons = Vec::new();
-    let name = names::canonical(&set.name).map_err(|e| Problem::fix_input("name", e.to_string()))?;
-    let Some(front) = names::relative(&name, zone) else {
-        return Err(Problem::fix_input("out-of-zone", format!("{name} is not in the zone {zone}")));
-    };
-    // Whether Cloudflare takes a slash is not known; a backslash has no meaning in its names.
-    if front.contains(['/', '\\']) {
-        return Err(Problem::fix_input("name", format!("{name} has a character that is not written at Cloudflare.")));
+impl From<Plan> for CloudflareForms {
+    fn from(plan: Plan) -> Self {
+        Self { ttl_min: plan.ttl_min() }
     }
-    if name != set.name {
-        reasons.push("the name is stored in lower case".to_owned());
-    }
-    let rtype = set.rtype.to_ascii_uppercase();
-    if !can.types.contains(&rtype) {
-        return Err(Problem::fix_input("type", format!("Records of type {} are not written here.", set.rtype)));
-    }
-    if rtype == "CNAME" && set.values.len() > 1 {
-        return Err(Problem::fix_input("values", format!("{name} can have one CNAME only.")));
-    }
-    if rtype != set.rtype {
-        reasons.push("the type is stored in capitals".to_owned());
-    }
-    let least = ext_get(&can.ext, TTL_MIN_KEY).and_then(|t| t.parse().ok()).unwrap_or(TTL_MIN);
-    let ttl = Ttls { default: None, min: least, max: TTL_MAX }.fit(set.ttl);
-    if ttl != set.ttl {
-        reasons.push(format!("a TTL has {least} to {TTL_MAX} seconds, or is automatic"));
-    }
-    let mut values: Vec<Value> = Vec::with_capacity(set.values.len());
-    for value in &set.values {
-        let data = stored(&rtype, &value.data)?;
-        if values.iter().any(|v| v.data == data) {
-            reasons.push(format!("{data} is stored once"));
-            continue;
-        }
-        if data != value.data {
-            reasons.push(format!("{} is stored as {data}", value.data));
-        }
-        values.push(Value { data, ..value.clone() });
-    }
-    Ok((Rrset { name, rtype, ttl, values, ..set.clone() }, reasons))
 }
 
-/// A value in the form in which it is read back.
-pub fn stored(rtype: &str, data: &str) -> Result<String, Problem> {
-    let refused = |why: String| Problem::fix_input("value", why);
-    if data.len() > RECORD_BYTES {
-        return Err(refused(format!("A value has at most {RECORD_BYTES} bytes, this one has {}.", data.len())));
+impl Forms for CloudflareForms {
+    fn ttls(&self) -> Ttls {
+        Ttls { default: None, min: self.ttl_min, max: TTL_MAX }
     }
-    match rtype {
-        "TXT" => Ok(quoted(data)),
-        "MX" => {
-            let parts: Vec<&str> = data.split_whitespace().collect();
-            let [priority, host] = parts.as_slice() else {
-                return Err(refused(format!(
-                    "`{data}` is not a priority and a host name, and an MX record holds those."
-                )));
-            };
-            let priority: u16 = priority
-                .parse()
-                .map_err(|_| refused(format!("`{priority}` is not a priority: a number from 0 to 65535.")))?;
-            let host = names::canonical(host).map_err(|e| refused(e.to_string()))?;
-            Ok(format!("{priority} {host}"))
+
+    fn name(&self, _zone: &str, name: &str, _rtype: &str) -> Result<(), Problem> {
+        // Whether Cloudflare takes a slash is not known; a backslash has no meaning in its names.
+        if name.contains(['/', '\\']) {
+            let message = format!("{name} has a character that is not written at Cloudflare.");
+            return Err(Problem::fix_input("name", message));
         }
-        _ => names::canonical_data(rtype, data).map_err(|e| refused(e.to_string())),
+        Ok(())
+    }
+
+    fn value(&self, _name: &str, rtype: &str, data: &str) -> Result<String, Problem> {
+        if data.len() > RECORD_BYTES {
+            let message = format!("A value has at most {RECORD_BYTES} bytes, this one has {}.", data.len());
+            return Err(forms::refused(message));
+        }
+        match rtype {
+            "TXT" => Ok(text::quoted(data)),
+            "MX" => forms::mx(data),
+            _ => names::canonical_data(rtype, data).map_err(forms::refused),
+        }
     }
 }
 
@@ -175,8 +137,13 @@ mod tests {
         Rrset { name: name.into(), rtype: rtype.into(), ttl, values, owner: None, version: None, ext: Vec::new() }
     }
 
+    fn judged(plan: Plan, set: Rrset) -> Verdict {
+        let can = capabilities(plan);
+        forms::verdict(&CloudflareForms::of(&can), &can, "example.test.", set)
+    }
+
     fn judge(set: Rrset) -> Verdict {
-        verdict(&capabilities(Plan::Free), "example.test.", set)
+        judged(Plan::Free, set)
     }
 
     #[test]
@@ -201,9 +168,7 @@ mod tests {
             (1, Plan::Enterprise, 30),
             (u32::MAX, Plan::Free, 86_400),
         ] {
-            let verdict =
-                verdict(&capabilities(plan), "example.test.", set("a.example.test.", "A", Some(asked), &["192.0.2.1"]));
-            let ttl = match verdict {
+            let ttl = match judged(plan, set("a.example.test.", "A", Some(asked), &["192.0.2.1"])) {
                 Verdict::Ok(set) | Verdict::Adjusted((set, _)) => set.ttl,
                 Verdict::Refused(problem) => panic!("{problem:?}"),
             };

@@ -33,7 +33,8 @@ impl Record {
         match (self.rtype.as_str(), self.priority) {
             ("MX", Some(priority)) => format!("{priority} {}", absolute(content)),
             ("SRV" | "URI", Some(priority)) => format!("{priority} {}", spaced()),
-            ("TXT", _) => quoted(content),
+            // Text that was entered without quotes is shown without.
+            ("TXT", _) => text::quoted(content),
             _ => content.to_owned(),
         }
     }
@@ -114,15 +115,6 @@ pub fn bare(name: &str) -> &str {
 /// Lower case with the final dot; as it is where it is no name.
 pub fn absolute(name: &str) -> String {
     names::canonical(name).unwrap_or_else(|_| name.to_owned())
-}
-
-/// Text that was entered without quotes is shown without: in presentation form it has them (RFC 1035 §5.1).
-pub fn quoted(text: &str) -> String {
-    let text = text.trim();
-    if text.starts_with('"') {
-        return text.to_owned();
-    }
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use wharf_sdk::batch::Work;
 use wharf_sdk::dns::prelude::*;
 
 use crate::api::{Api, Filter, Listed, batch_body};
-use crate::normal::{Plan, capabilities, stored};
+use crate::normal::{CloudflareForms, Plan, capabilities};
 use crate::records::{Record, new_record, patch, retime, sets};
 
 /// Above so many names one read of the whole zone is cheaper than a look at each.
@@ -23,7 +23,7 @@ pub fn probe<T: Transport>(api: &mut Api<T>, zone: &str) -> Result<Probed, Probl
     let plan = Plan::of(Some(&named));
     // A zone that has more was given more.
     let most = plan.records_max(found.created_on.as_deref()).filter(|most| used.is_none_or(|used| used <= *most));
-    let ttls = plan.ttls();
+    let ttls = CloudflareForms::from(plan).ttls();
     let info = ZoneInfo {
         zone: found.to_ref(),
         writable: found.writable(),
@@ -148,8 +148,9 @@ pub fn apply<T: Transport>(
     plan: Plan,
     stop: impl Fn() -> bool,
 ) -> Result<Report, Problem> {
-    let changes: Vec<Change> = changes.iter().map(as_stored).collect();
-    let ttls = plan.ttls();
+    let taken = CloudflareForms::from(plan);
+    let ttls = taken.ttls();
+    let changes: Vec<Change> = changes.iter().map(|change| forms::as_stored(&taken, change)).collect();
     // Refuses doubled ids before any request.
     Batch::new(&zone.name, &[], &changes, &ttls)?;
     let wanted = batch::names_of(&zone.name, &changes);
@@ -161,8 +162,10 @@ pub fn apply<T: Transport>(
     let mut fates: BTreeMap<Key, Fate> = BTreeMap::new();
     let mut stale = false;
     tell_of_proxied(&batch.changed(), &there);
-    if let Some((key, problem)) = in_the_way(&batch.changed(), &there) {
-        fates.insert(key, Fate::Failed(problem));
+    // 81053 and 81054 do not say of which record they speak. Other types may stand beside a CNAME, as far as is known.
+    let apart = |rtype: &str| matches!(rtype, "A" | "AAAA");
+    if let Some((work, problem)) = batch::in_the_way(&batch.changed(), &there, apart) {
+        fates.insert(key_of(work), Fate::Failed(problem));
     } else {
         for part in parts(&batch.changed(), plan.batch()) {
             if let Some(problem) = part.problem {
@@ -216,50 +219,11 @@ fn second_look<T: Transport>(
     Some(outcomes.into_iter().map(|(id, outcome)| (id, told(outcome))).collect())
 }
 
-/// Values as they are read back, so that they compare.
-fn as_stored(change: &Change) -> Change {
-    let rtype = change.rtype.to_ascii_uppercase();
-    let data = |data: &str| stored(&rtype, data).unwrap_or_else(|_| data.to_owned());
-    let values = |list: &[Value]| list.iter().map(|v| Value { data: data(&v.data), ..v.clone() }).collect();
-    let edit = match &change.edit {
-        Edit::AddValues(list) => Edit::AddValues(values(list)),
-        Edit::Replace(list) => Edit::Replace(values(list)),
-        Edit::RemoveValues(list) => Edit::RemoveValues(list.iter().map(|d| data(d)).collect()),
-        Edit::Delete => Edit::Delete,
-    };
-    let expect = change.expect.as_ref().map(|list| list.iter().map(|d| data(d)).collect());
-    Change { edit, expect, ..change.clone() }
-}
-
 /// Name and type.
 type Key = (String, String);
 
 fn key_of(work: &Work) -> Key {
     (work.name.clone(), work.rtype.clone())
-}
-
-/// The set that can't be beside another of its name: Cloudflare would refuse the batch without saying whose fault it is (81053,
-/// 81054). Values that are proxied count.
-fn in_the_way(works: &[&Work], there: &[Set]) -> Option<(Key, Problem)> {
-    let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
-    for set in there {
-        counts.insert((&set.name, &set.rtype), set.held.len());
-    }
-    for work in works {
-        counts.insert((&work.name, &work.rtype), work.now.len());
-    }
-    let count = |name: &str, rtype: &str| counts.get(&(name, rtype)).copied().unwrap_or_default();
-    works.iter().filter(|w| w.come().next().is_some()).find_map(|work| {
-        let others = match work.rtype.as_str() {
-            "CNAME" if work.now.len() > 1 => vec!["CNAME"],
-            "CNAME" => vec!["A", "AAAA"],
-            "A" | "AAAA" => vec!["CNAME"],
-            _ => Vec::new(),
-        };
-        let other = others.into_iter().find(|rtype| count(&work.name, rtype) > 0)?;
-        let message = format!("{} has a record of type {other}, which can't be beside {}.", work.name, work.rtype);
-        Some((key_of(work), Problem::fix_input("conflict", message)))
-    })
 }
 
 /// Cloudflare treats all addresses of a name as proxied when one of them is
@@ -358,10 +322,9 @@ fn parts(works: &[&Work], most: usize) -> Vec<Part> {
 
 /// Tells reachability, credentials and zone apart. `nonce` makes the name of the trial record unique.
 pub fn test<T: Transport>(api: &mut Api<T>, zone: Option<&str>, try_write: bool, nonce: &str) -> Vec<Check> {
-    let mut checks = Vec::new();
-    let mut say = |step: &str, ok: bool, detail: String| {
-        checks.push(Check { step: step.into(), ok, detail, ext: Vec::new() });
-    };
+    const WHO: &str = "Cloudflare";
+    const CREDENTIALS: &str = "The API token is";
+    let mut checks = Checks::default();
     // The zone is what a token of least privilege may be asked about.
     let found = match zone {
         Some(zone) => api.zone(zone).map(Some),
@@ -369,71 +332,30 @@ pub fn test<T: Transport>(api: &mut Api<T>, zone: Option<&str>, try_write: bool,
     };
     let found = match found {
         Ok(found) => {
-            say("reach", true, "Cloudflare answers.".into());
-            say("auth", true, "The API token is accepted.".into());
+            checks.let_in(WHO, CREDENTIALS);
             found
         }
         Err(problem) => {
-            let answered = problem.http_status.is_some() || problem.code == "zone-not-found";
-            let step = match problem.code.as_str() {
-                "resolve" => "dns",
-                "tls" => "tls",
-                "credentials" => "auth",
-                "zone-not-found" | "zone-name" => "zone",
-                _ => "reach",
-            };
-            if answered && step != "reach" {
-                say("reach", true, "Cloudflare answers.".into());
-            }
-            if step == "zone" {
-                say("auth", true, "The API token is accepted.".into());
-            }
-            say(step, false, problem.message);
-            return checks;
+            checks.turned_away(WHO, CREDENTIALS, &[], problem);
+            return checks.done();
         }
     };
-    let Some(found) = found else { return checks };
+    let Some(found) = found else { return checks.done() };
     if !found.writable() {
-        say("zone", false, format!("The zone {} is a copy at Cloudflare: write to its primary instead.", found.name));
-        return checks;
+        let why = format!("The zone {} is a copy at Cloudflare: write to its primary instead.", found.name);
+        checks.bad("zone", why);
+        return checks.done();
     }
     let plan = Plan::of(found.plan.as_ref().and_then(|p| p.legacy_id.as_deref()));
-    say("zone", true, format!("The zone {} is there.", found.name));
+    checks.good("zone", format!("The zone {} is there.", found.name));
     let zone = found.to_ref();
-    match api.count(&zone.id) {
-        Ok(_) => say("read", true, "Records can be read.".into()),
-        Err(problem) => {
-            say("read", false, problem.message);
-            return checks;
-        }
+    if let Err(problem) = api.count(&zone.id) {
+        checks.bad("read", problem.message);
+        return checks.done();
     }
+    checks.good("read", "Records can be read.");
     if try_write {
-        let trial = |id: u32, edit: Edit| Change {
-            id,
-            name: format!("_wharf-{nonce}.{}", zone.name),
-            rtype: "TXT".into(),
-            ttl: Some(60),
-            edit,
-            expect: None,
-            owner: None,
-            ext: Vec::new(),
-        };
-        let mut write = |edit: Edit| match apply(api, &zone, &[trial(1, edit)], plan, || false) {
-            Err(problem) => Err(problem.message),
-            Ok(report) => match report.outcomes.into_iter().next() {
-                Some((_, Outcome::Applied(_) | Outcome::Unchanged(_))) => Ok(()),
-                Some((_, Outcome::Failed(problem))) => Err(problem.message),
-                _ => Err("Cloudflare said nothing of the trial record.".into()),
-            },
-        };
-        let text = "\"trial\"";
-        let wrote = write(Edit::AddValues(vec![Value::new(text)]));
-        // Taken away in any case: a write without an answer may have happened.
-        let removed = write(Edit::RemoveValues(vec![text.into()]));
-        match wrote.and(removed) {
-            Ok(()) => say("write", true, "A trial record was written and removed.".into()),
-            Err(message) => say("write", false, message),
-        }
+        checks.trial(&zone, nonce, |change| apply(api, &zone, &[change], plan, || false));
     }
-    checks
+    checks.done()
 }

@@ -101,60 +101,24 @@ fn check_value(name: &str, rtype: &str, data: &str) -> Result<(), Problem> {
     }
 }
 
-/// Whether HestiaCP would take this record, as far as that is known without asking.
-pub fn check(zone: &str, name: &str, rtype: &str, data: &str) -> Result<(), Problem> {
-    if !TYPES.contains(&rtype) {
-        return Err(Problem::fix_input("type", format!("Records of type {rtype} are not written here.")));
-    }
-    check_owner(zone, name, rtype)?;
-    check_value(name, rtype, data)
-}
+/// What HestiaCP takes, as far as that is known without asking.
+pub struct HestiaForms;
 
-/// One set's verdict.
-pub fn verdict(can: &Capabilities, zone: &str, set: Rrset) -> Verdict {
-    match adjusted(can, zone, &set) {
-        Err(problem) => Verdict::Refused(problem),
-        Ok((_, reasons)) if reasons.is_empty() => Verdict::Ok(set),
-        Ok((other, reasons)) => Verdict::Adjusted((other, format!("{}.", reasons.join("; ")))),
+impl Forms for HestiaForms {
+    /// It checks none; one that nobody asked for is the zone's.
+    fn ttls(&self) -> Ttls {
+        Ttls { default: None, ..Ttls::default() }
     }
-}
 
-fn adjusted(can: &Capabilities, zone: &str, set: &Rrset) -> Result<(Rrset, Vec<String>), Problem> {
-    let mut reasons = Vec::new();
-    let name = names::canonical(&set.name).map_err(|e| Problem::fix_input("name", e.to_string()))?;
-    if name != set.name {
-        reasons.push("the name is stored in lower case".to_owned());
+    fn name(&self, zone: &str, name: &str, rtype: &str) -> Result<(), Problem> {
+        check_owner(zone, name, rtype)
     }
-    let rtype = set.rtype.to_ascii_uppercase();
-    if !can.types.contains(&rtype) {
-        return Err(Problem::fix_input("type", format!("Records of type {} are not written here.", set.rtype)));
+
+    fn value(&self, name: &str, rtype: &str, data: &str) -> Result<String, Problem> {
+        let data = names::canonical_data(rtype, data).map_err(forms::refused)?;
+        check_value(name, rtype, &data)?;
+        Ok(data)
     }
-    if rtype != set.rtype {
-        reasons.push("the type is stored in capitals".to_owned());
-    }
-    check_owner(zone, &name, &rtype)?;
-    if rtype == "CNAME" && set.values.len() > 1 {
-        return Err(Problem::fix_input("values", format!("{name} can have one CNAME only.")));
-    }
-    let ttl = set.ttl.map(|ttl| ttl.min(batch::MAX_TTL));
-    if ttl != set.ttl {
-        reasons.push(format!("a TTL is at most {} seconds", batch::MAX_TTL));
-    }
-    let mut values: Vec<Value> = Vec::with_capacity(set.values.len());
-    for value in &set.values {
-        let data =
-            names::canonical_data(&rtype, &value.data).map_err(|e| Problem::fix_input("value", e.to_string()))?;
-        check_value(&name, &rtype, &data)?;
-        if values.iter().any(|v| v.data == data) {
-            reasons.push(format!("{data} is stored once"));
-            continue;
-        }
-        if data != value.data {
-            reasons.push(format!("{} is stored as {data}", value.data));
-        }
-        values.push(Value { data, ..value.clone() });
-    }
-    Ok((Rrset { name, rtype, ttl, values, ..set.clone() }, reasons))
 }
 
 #[cfg(test)]
@@ -167,7 +131,7 @@ mod tests {
     }
 
     fn judge(set: Rrset) -> Verdict {
-        verdict(&capabilities(), "example.test.", set)
+        forms::verdict(&HestiaForms, &capabilities(), "example.test.", set)
     }
 
     #[test]

@@ -12,7 +12,7 @@ use wharf_sdk::{batch::Work, dns::prelude::*};
 use crate::{
     api::{Api, Reload, Wanted},
     listing::Line,
-    normal,
+    normal::{self, HestiaForms},
 };
 
 /// Requests of one call, of the 200 that the host allows, less what a single step and the last look need.
@@ -113,8 +113,7 @@ impl<'r, 't, T: Transport> Run<'r, 't, T> {
         let mut states: Vec<State> = Vec::with_capacity(works.len());
         let mut queue: VecDeque<Step<'_>> = VecDeque::new();
         for (at, work) in works.iter().enumerate() {
-            let refused =
-                work.come().find_map(|held| normal::check(&self.zone.name, &work.name, &work.rtype, &held.data).err());
+            let refused = forms::refusal(&HestiaForms, &normal::TYPES, &self.zone.name, work);
             let steps = if refused.is_some() { Vec::new() } else { steps(at, work) };
             states.push(refused.map_or(State::Open { done: 0, left: steps.len() as u32 }, State::Failed));
             if !steps.is_empty() {

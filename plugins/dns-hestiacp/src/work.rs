@@ -5,7 +5,7 @@ use wharf_sdk::dns::prelude::*;
 use crate::{
     api::Api,
     listing::{self, Line},
-    normal::capabilities,
+    normal::{HestiaForms, capabilities},
     run::Run,
 };
 
@@ -49,8 +49,7 @@ pub fn read<T: Transport>(api: &mut Api<T>, zone: &ZoneRef, what: &Selector) -> 
 
 /// Applies a batch: looks, compares, and runs a command for each value that differs.
 pub fn apply<T: Transport>(api: &mut Api<T>, zone: &ZoneRef, changes: &[Change]) -> Result<Report, Problem> {
-    // A TTL that nobody asked for is the zone's.
-    let ttls = Ttls { default: None, ..Ttls::default() };
+    let ttls = HestiaForms.ttls();
     let report = |outcomes, calls| Report { outcomes, version: None, calls, ext: Vec::new() };
     // Ids that stand twice are refused before anything is asked, and nothing is asked for names of other zones.
     let blind = Batch::new(&zone.name, &[], changes, &ttls)?;
@@ -73,82 +72,40 @@ pub fn apply<T: Transport>(api: &mut Api<T>, zone: &ZoneRef, changes: &[Change])
 /// Tells reachability, credentials and zone apart, and stops at the first that is wrong: a command that is not allowed counts
 /// as a failed login there. `nonce` makes the name of the trial record unique.
 pub fn test<T: Transport>(api: &mut Api<T>, zone: Option<&str>, try_write: bool, nonce: &str) -> Vec<Check> {
-    let mut checks = Vec::new();
-    let mut say = |step: &str, ok: bool, detail: String| {
-        checks.push(Check { step: step.into(), ok, detail, ext: Vec::new() });
-    };
+    const WHO: &str = "The server";
+    const CREDENTIALS: &str = "The credentials are";
+    let mut checks = Checks::default();
     let asked = match zone {
         None => api.domains().map(|_| None),
         Some(zone) => probe(api, zone).map(Some),
     };
     let probed = match asked {
         Ok(probed) => {
-            say("reach", true, "The server answers.".into());
-            say("auth", true, "The credentials are accepted.".into());
+            checks.let_in(WHO, CREDENTIALS);
             probed
         }
         Err(problem) => {
-            let step = match problem.code.as_str() {
-                "resolve" => "dns",
-                "tls" => "tls",
-                "zone-not-found" | "zone-name" => "zone",
-                "credentials" | "privilege" | "address-not-allowed" | "user-not-found" | "unknown-slot" => "auth",
-                _ => "reach",
-            };
-            if problem.provider_code.is_some() || step == "zone" {
-                say("reach", true, "The server answers.".into());
-            }
-            if step == "zone" {
-                say("auth", true, "The credentials are accepted.".into());
-            }
-            say(step, false, problem.message);
-            return checks;
+            checks.turned_away(WHO, CREDENTIALS, &["privilege", "address-not-allowed", "user-not-found"], problem);
+            return checks.done();
         }
     };
-    let Some(Probed { info, .. }) = probed else { return checks };
+    let Some(Probed { info, .. }) = probed else { return checks.done() };
     if !info.writable {
         let why = match ext_get(&info.ext, "source") {
             Some(source) => format!("is a copy of the one on {source}: write to that server instead"),
             None => "is suspended in HestiaCP: unsuspend it there".to_owned(),
         };
-        say("zone", false, format!("The zone {} {why}.", info.zone.name));
-        return checks;
+        checks.bad("zone", format!("The zone {} {why}.", info.zone.name));
+        return checks.done();
     }
-    say("zone", true, format!("The zone {} is there.", info.zone.name));
+    checks.good("zone", format!("The zone {} is there.", info.zone.name));
     if let Err(problem) = api.records(&info.zone) {
-        say("read", false, problem.message);
-        return checks;
+        checks.bad("read", problem.message);
+        return checks.done();
     }
-    say("read", true, "Records can be read.".into());
+    checks.good("read", "Records can be read.");
     if try_write {
-        match trial(api, &info.zone, nonce) {
-            Ok(()) => say("write", true, "A trial record was written and removed.".into()),
-            Err(message) => say("write", false, message),
-        }
+        checks.trial(&info.zone, nonce, |change| apply(api, &info.zone, &[change]));
     }
-    checks
-}
-
-/// Writes a record of its own and takes it away.
-fn trial<T: Transport>(api: &mut Api<T>, zone: &ZoneRef, nonce: &str) -> Result<(), String> {
-    let text = "\"trial\"";
-    let mut write = |edit: Edit| {
-        let name = format!("_wharf-{nonce}.{}", zone.name);
-        let (rtype, ttl) = ("TXT".into(), Some(60));
-        let change = Change { id: 1, name, rtype, ttl, edit, expect: None, owner: None, ext: Vec::new() };
-        let report = apply(api, zone, &[change])?;
-        match report.outcomes.into_iter().next() {
-            Some((_, Outcome::Applied(_) | Outcome::Unchanged(_))) => Ok(()),
-            Some((_, Outcome::Failed(problem))) => Err(problem),
-            _ => Err(Problem::retry("no-time", "There was no time to write the trial record.")),
-        }
-    };
-    match write(Edit::AddValues(vec![Value::new(text)])) {
-        // Taken away where it may be there: a write without an answer may have happened.
-        Err(problem) if problem.action != ProblemAction::Verify => Err(problem.message),
-        wrote => {
-            let removed = write(Edit::RemoveValues(vec![text.into()]));
-            wrote.and(removed).map_err(|problem| problem.message)
-        }
-    }
+    checks.done()
 }

@@ -2,8 +2,6 @@
 
 use wharf_sdk::dns::prelude::*;
 
-use crate::plan::MAX_TTL;
-
 /// Types that are written. Others are read and left alone.
 pub const TYPES: [&str; 15] =
     ["A", "AAAA", "CAA", "CNAME", "DNAME", "HTTPS", "MX", "NAPTR", "NS", "PTR", "SRV", "SSHFP", "SVCB", "TLSA", "TXT"];
@@ -30,53 +28,10 @@ pub fn capabilities(merge: bool) -> Capabilities {
     }
 }
 
-/// One set's verdict.
-pub fn verdict(can: &Capabilities, zone: &str, set: Rrset) -> Verdict {
-    match adjusted(can, zone, &set) {
-        Err(problem) => Verdict::Refused(problem),
-        Ok((_, reasons)) if reasons.is_empty() => Verdict::Ok(set),
-        Ok((other, reasons)) => Verdict::Adjusted((other, format!("{}.", reasons.join("; ")))),
-    }
-}
+/// The server takes what DNS takes, and TTLs of any length.
+pub struct PowerDnsForms;
 
-fn adjusted(can: &Capabilities, zone: &str, set: &Rrset) -> Result<(Rrset, Vec<String>), Problem> {
-    let mut reasons = Vec::new();
-    let name = names::canonical(&set.name).map_err(|e| Problem::fix_input("name", e.to_string()))?;
-    if !names::is_within(&name, zone) {
-        return Err(Problem::fix_input("out-of-zone", format!("{name} is not in the zone {zone}")));
-    }
-    if name != set.name {
-        reasons.push("the name is stored in lower case with a final dot".to_owned());
-    }
-    let rtype = set.rtype.to_ascii_uppercase();
-    if !can.types.contains(&rtype) {
-        return Err(Problem::fix_input("type", format!("Records of type {} are not written here.", set.rtype)));
-    }
-    if rtype == "CNAME" && set.values.len() > 1 {
-        return Err(Problem::fix_input("values", format!("{name} can have one CNAME only.")));
-    }
-    if rtype != set.rtype {
-        reasons.push("the type is stored in capitals".to_owned());
-    }
-    let ttl = set.ttl.map(|ttl| ttl.min(MAX_TTL));
-    if ttl != set.ttl {
-        reasons.push(format!("a TTL is at most {MAX_TTL} seconds"));
-    }
-    let mut values: Vec<Value> = Vec::with_capacity(set.values.len());
-    for value in &set.values {
-        let data =
-            names::canonical_data(&rtype, &value.data).map_err(|e| Problem::fix_input("value", e.to_string()))?;
-        if values.iter().any(|v| v.data == data) {
-            reasons.push(format!("{data} is stored once"));
-            continue;
-        }
-        if data != value.data {
-            reasons.push(format!("{} is stored as {data}", value.data));
-        }
-        values.push(Value { data, ..value.clone() });
-    }
-    Ok((Rrset { name, rtype, ttl, values, ..set.clone() }, reasons))
-}
+impl Forms for PowerDnsForms {}
 
 #[cfg(test)]
 mod tests {
@@ -88,7 +43,7 @@ mod tests {
     }
 
     fn judge(set: Rrset) -> Verdict {
-        verdict(&capabilities(false), "example.test.", set)
+        forms::verdict(&PowerDnsForms, &capabilities(false), "example.test.", set)
     }
 
     #[test]
@@ -104,7 +59,7 @@ mod tests {
         else {
             panic!("not adjusted");
         };
-        assert_eq!(other, set("a.example.test.", "AAAA", Some(MAX_TTL), &["2001:db8::1"]));
+        assert_eq!(other, set("a.example.test.", "AAAA", Some(batch::MAX_TTL), &["2001:db8::1"]));
         for word in ["final dot", "capitals", "TTL", "2001:db8::1"] {
             assert!(why.contains(word), "{word} is missing in: {why}");
         }

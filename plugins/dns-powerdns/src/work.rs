@@ -2,9 +2,9 @@
 
 use wharf_sdk::dns::prelude::*;
 
-use crate::api::{Api, Set, has_merge};
+use crate::api::{self, Api, has_merge};
 use crate::normal::capabilities;
-use crate::plan::{plan, visible};
+use crate::plan;
 
 /// Above so many names one read of the whole zone is cheaper than a look at each.
 const SINGLE_LOOKS: usize = 20;
@@ -29,7 +29,7 @@ pub fn probe<T: Transport>(api: &mut Api<T>, zone: &str) -> Result<Probed, Probl
 
 /// Reads. A zone comes in one answer, so what is read is complete.
 pub fn read<T: Transport>(api: &mut Api<T>, zone: &ZoneRef, what: &Selector) -> Result<Snapshot, Problem> {
-    let sets: Vec<Set> = match what {
+    let sets: Vec<api::Set> = match what {
         Selector::All => api.all(&zone.id)?,
         Selector::Below(name) => api.all(&zone.id)?.into_iter().filter(|s| names::is_within(&s.name, name)).collect(),
         Selector::Keys(keys) if keys.len() > SINGLE_LOOKS => {
@@ -46,13 +46,13 @@ pub fn read<T: Transport>(api: &mut Api<T>, zone: &ZoneRef, what: &Selector) -> 
             sets
         }
     };
-    let rrsets = sets.iter().filter_map(visible).collect();
+    let rrsets = sets.iter().filter_map(|set| plan::held(set).rrset()).collect();
     Ok(Snapshot { rrsets, complete: true, version: None, calls: api.calls, ext: Vec::new() })
 }
 
 /// What stands under these names, disabled values included. A filtered read of the zone hides those, and a REPLACE
 /// made from it would delete them; so names are searched for, and where the server can't search the zone is read whole.
-fn present<T: Transport>(api: &mut Api<T>, zone: &ZoneRef, wanted: &[String]) -> Result<Vec<Set>, Problem> {
+fn present<T: Transport>(api: &mut Api<T>, zone: &ZoneRef, wanted: &[String]) -> Result<Vec<api::Set>, Problem> {
     if wanted.len() > SINGLE_LOOKS {
         return api.all(&zone.id);
     }
@@ -74,111 +74,62 @@ fn present<T: Transport>(api: &mut Api<T>, zone: &ZoneRef, wanted: &[String]) ->
 pub fn apply<T: Transport>(
     api: &mut Api<T>,
     zone: &ZoneRef,
-    batch: &[Change],
+    changes: &[Change],
     stop: impl Fn() -> bool,
 ) -> Result<Report, Problem> {
-    let mut ids: Vec<u32> = batch.iter().map(|c| c.id).collect();
-    ids.sort_unstable();
-    ids.dedup();
-    if ids.len() != batch.len() {
-        return Err(Problem::report_bug("duplicate-change", "Two changes of the batch have the same id."));
-    }
-    let mut wanted: Vec<String> = batch.iter().filter_map(|c| names::canonical(&c.name).ok()).collect();
-    wanted.retain(|name| names::is_within(name, &zone.name));
-    wanted.sort_unstable();
-    wanted.dedup();
+    let ttls = Ttls::default();
+    // Refuses doubled ids before any request.
+    Batch::new(&zone.name, &[], changes, &ttls)?;
+    let wanted = batch::names_of(&zone.name, changes);
     let sets = if wanted.is_empty() { Vec::new() } else { present(api, zone, &wanted)? };
-    let plan = plan(&zone.name, &sets, batch);
+    let batch = Batch::new(&zone.name, &sets.iter().map(plan::held).collect::<Vec<_>>(), changes, &ttls)?;
     let report = |outcomes, calls| Report { outcomes, version: None, calls, ext: Vec::new() };
-    if plan.patches(false).is_empty() {
-        return Ok(report(plan.done(), api.calls));
+    if batch.changed().is_empty() {
+        return Ok(report(batch.outcomes(|_| Fate::NotAttempted), api.calls));
     }
-    let merge = plan.shared() && has_merge(&api.version()?);
+    let merge = plan::is_shared(&batch) && has_merge(&api.version()?);
     if stop() {
-        return Ok(report(batch.iter().map(|c| (c.id, Outcome::NotAttempted)).collect(), api.calls));
+        return Ok(report(batch.outcomes(|_| Fate::NotAttempted), api.calls));
     }
-    match api.patch(&zone.id, &plan.patches(merge)) {
-        Ok(()) => Ok(report(plan.done(), api.calls)),
-        Err(problem) => Ok(report(plan.failed(&problem), api.calls)),
-    }
+    let told = api.patch(&zone.id, &plan::patches(&batch, merge));
+    let outcomes = match told {
+        Ok(()) => batch.outcomes(|_| Fate::Written),
+        Err(problem) => plan::failed(batch, &problem),
+    };
+    Ok(report(outcomes, api.calls))
 }
 
 /// Tells reachability, credentials and zone apart. `nonce` makes the name of the trial record unique.
 pub fn test<T: Transport>(api: &mut Api<T>, zone: Option<&str>, try_write: bool, nonce: &str) -> Vec<Check> {
-    let mut checks = Vec::new();
-    let mut say = |step: &str, ok: bool, detail: String| {
-        checks.push(Check { step: step.into(), ok, detail, ext: Vec::new() });
-        ok
-    };
+    let mut checks = Checks::default();
     match api.version() {
-        Ok(version) => {
-            say("reach", true, "The server answers.".into());
-            say("auth", true, format!("The API key is accepted; the server is PowerDNS {version}."));
-        }
+        Ok(version) => checks.let_in("The server", &format!("PowerDNS {version}; the API key is")),
         Err(problem) => {
-            if problem.http_status.is_some() {
-                say("reach", true, "The server answers.".into());
-            }
-            let step = match problem.code.as_str() {
-                "resolve" => "dns",
-                "tls" => "tls",
-                "credentials" => "auth",
-                _ => "reach",
-            };
-            say(step, false, problem.message);
-            return checks;
+            checks.turned_away("The server", "The API key is", &[], problem);
+            return checks.done();
         }
     }
-    let Some(zone) = zone else { return checks };
+    let Some(zone) = zone else { return checks.done() };
     let meta = match api.zone(zone) {
         Ok(meta) => meta,
         Err(problem) => {
-            say("zone", false, problem.message);
-            return checks;
+            checks.bad("zone", problem.message);
+            return checks.done();
         }
     };
-    if meta.writable() {
-        say("zone", true, format!("The zone {} is there, kind {}.", meta.name, meta.kind));
-    } else {
-        say(
-            "zone",
-            false,
-            format!("The zone {} is a copy here (kind {}): write to its primary instead.", meta.name, meta.kind),
-        );
-        return checks;
+    if !meta.writable() {
+        let why = format!("The zone {} is a copy here (kind {}): write to its primary instead.", meta.name, meta.kind);
+        checks.bad("zone", why);
+        return checks.done();
     }
+    checks.good("zone", format!("The zone {} is there, kind {}.", meta.name, meta.kind));
     let zone = ZoneRef { id: meta.id, name: meta.name };
     match api.one(&zone.id, &zone.name, "SOA") {
-        Ok(_) => say("read", true, "Records can be read.".into()),
-        Err(problem) => say("read", false, problem.message),
-    };
-    if try_write {
-        let trial = |id: u32, edit: Edit| Change {
-            id,
-            name: format!("_wharf-{nonce}.{}", zone.name),
-            rtype: "TXT".into(),
-            ttl: Some(60),
-            edit,
-            expect: None,
-            owner: None,
-            ext: Vec::new(),
-        };
-        let mut write = |edit: Edit| match apply(api, &zone, &[trial(1, edit)], || false) {
-            Err(problem) => Err(problem.message),
-            Ok(report) => match report.outcomes.into_iter().next() {
-                Some((_, Outcome::Applied(_) | Outcome::Unchanged(_))) => Ok(()),
-                Some((_, Outcome::Failed(problem))) => Err(problem.message),
-                _ => Err("The server said nothing of the trial record.".into()),
-            },
-        };
-        let text = "\"trial\"";
-        let wrote = write(Edit::AddValues(vec![Value::new(text)]));
-        // Taken away in any case: a write without an answer may have happened.
-        let removed = write(Edit::RemoveValues(vec![text.into()]));
-        match wrote.and(removed) {
-            Ok(()) => say("write", true, "A trial record was written and removed.".into()),
-            Err(message) => say("write", false, message),
-        };
+        Ok(_) => checks.good("read", "Records can be read."),
+        Err(problem) => checks.bad("read", problem.message),
     }
-    checks
+    if try_write {
+        checks.trial(&zone, nonce, |change| apply(api, &zone, &[change], || false));
+    }
+    checks.done()
 }

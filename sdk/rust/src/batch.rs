@@ -312,6 +312,32 @@ impl Batch {
     }
 }
 
+/// The set that can't stand beside another of its name: a CNAME stands alone (RFC 1034 §3.6.2). Providers refuse the request
+/// without saying whose fault it was, so it is looked for before. `alone`: types that the provider keeps apart from a CNAME.
+/// Values that are hidden count.
+pub fn in_the_way<'w>(works: &[&'w Work], there: &[Set], alone: impl Fn(&str) -> bool) -> Option<(&'w Work, Problem)> {
+    let mut counts: BTreeMap<&str, BTreeMap<&str, usize>> = BTreeMap::new();
+    for set in there {
+        counts.entry(&set.name).or_default().insert(&set.rtype, set.held.len());
+    }
+    for work in works {
+        counts.entry(&work.name).or_default().insert(&work.rtype, work.now.len());
+    }
+    let is_cname = |rtype: &str| rtype == "CNAME";
+    works.iter().filter(|w| w.come().next().is_some()).find_map(|work| {
+        let at_name = counts.get(work.name.as_str())?;
+        let clash = |other: &&str, count: usize| match (is_cname(&work.rtype), is_cname(other)) {
+            (true, true) => count > 1,
+            (true, false) => count > 0 && alone(other),
+            (false, true) => count > 0 && alone(&work.rtype),
+            (false, false) => false,
+        };
+        let (other, _) = at_name.iter().find(|(other, count)| clash(other, **count))?;
+        let message = format!("{} has a record of type {other}, which can't be beside {}.", work.name, work.rtype);
+        Some((*work, Problem::fix_input("conflict", message)))
+    })
+}
+
 /// A value in canonical form; as it is when it can't be read.
 pub fn canonical(rtype: &str, data: &str) -> String {
     names::canonical_data(rtype, data).unwrap_or_else(|_| data.to_owned())
@@ -437,6 +463,24 @@ mod tests {
         let batch = batch(&[there], &[cname, change(2, Edit::Delete)]);
         let order: Vec<_> = batch.changed().iter().map(|w| w.rtype.clone()).collect();
         assert_eq!(order, ["A", "CNAME"]);
+    }
+
+    #[test]
+    fn a_cname_is_alone_and_the_change_that_would_crowd_it_is_named() {
+        let blamed = |there: &[Set], changes: &[Change]| {
+            let batch = batch(there, changes);
+            in_the_way(&batch.changed(), there, |rtype| rtype != "TXT").map(|(work, p)| (work.rtype.clone(), p.code))
+        };
+        let of = |id: u32, rtype: &str, edit: Edit| Change { rtype: rtype.into(), ..change(id, edit) };
+        let cname = |id: u32| of(id, "CNAME", Edit::AddValues(vec![Value::new("b.test.")]));
+        let there = [set(vec![held("1", "192.0.2.1")])];
+        assert_eq!(blamed(&there, &[cname(1)]), Some(("CNAME".into(), "conflict".into())));
+        assert_eq!(blamed(&there, &[cname(1), of(2, "A", Edit::Delete)]), None);
+        let there = [Set { rtype: "CNAME".into(), ..set(vec![held("1", "b.test.")]) }];
+        assert_eq!(blamed(&there, &[change(1, add("192.0.2.2"))]), Some(("A".into(), "conflict".into())));
+        assert_eq!(blamed(&there, &[of(1, "TXT", add("\"a\""))]), None);
+        let second = of(1, "CNAME", Edit::AddValues(vec![Value::new("c.test.")]));
+        assert_eq!(blamed(&there, &[second]), Some(("CNAME".into(), "conflict".into())));
     }
 
     #[test]

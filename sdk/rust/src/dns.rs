@@ -59,8 +59,10 @@ pub mod prelude {
         RrType, Rrset, Selector, Snapshot, Value, Verdict, ZoneInfo, ZoneRef, clock, entropy,
     };
     pub use crate::batch::{self, Batch, Fate, Held, Set, Ttls};
+    pub use crate::connection::{self, Checks};
+    pub use crate::forms::{self, Forms};
     pub use crate::http::{self, Request, Response, Transport};
-    pub use crate::{Ext, ext, ext_get, ext_set, log, names};
+    pub use crate::{Ext, ext, ext_get, ext_set, log, names, text};
 }
 
 impl Value {

@@ -23,7 +23,11 @@ pub mod panics;
 #[cfg(feature = "dns-provider")]
 pub mod batch;
 #[cfg(feature = "dns-provider")]
+pub mod connection;
+#[cfg(feature = "dns-provider")]
 pub mod dns;
+#[cfg(feature = "dns-provider")]
+pub mod forms;
 #[cfg(feature = "lifecycle-hook")]
 pub mod hook;
 #[cfg(feature = "http")]
@@ -34,6 +38,8 @@ pub mod panel;
 pub mod provisioner;
 #[cfg(feature = "http")]
 pub mod testing;
+#[cfg(feature = "dns-provider")]
+pub mod text;
 
 pub use base::{Action, Ext, Failure, Json};
 

@@ -1,5 +1,5 @@
-//! What every peer of the bench computes: `normalize` of the PowerDNS provider, from the very file that the plugin is built
-//! of. Peers without the contract's types (Extism, a process on stdio) speak JSON, as such plugins do.
+//! What every peer of the bench computes: `normalize` of the PowerDNS provider, from the SDK and the very file that the plugin
+//! is built of. Peers without the contract's types (Extism, a process on stdio) speak JSON, as such plugins do.
 //!
 //! Pure and bounded by its input.
 
@@ -8,12 +8,6 @@ use wharf_sdk::dns::prelude::*;
 
 #[path = "../../../../plugins/dns-powerdns/src/normal.rs"]
 pub mod normal;
-
-/// What `normal` takes from the plugin besides.
-mod plan {
-    /// As the plugin has it (RFC 2181).
-    pub const MAX_TTL: u32 = 0x7fff_ffff;
-}
 
 /// The zone that is asked about.
 pub const ZONE: &str = "example.com.";
@@ -81,7 +75,7 @@ pub fn sets(of: &Question) -> Vec<Rrset> {
 
 /// As the plugin's `normalize`.
 pub fn normalize(can: &Capabilities, zone: &str, sets: Vec<Rrset>) -> Vec<Verdict> {
-    sets.into_iter().map(|set| normal::verdict(can, zone, set)).collect()
+    forms::verdicts(&normal::PowerDnsForms, can, zone, sets)
 }
 
 /// From JSON to JSON.
