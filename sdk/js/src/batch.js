@@ -4,7 +4,7 @@
 // what became of each set (outcomes). Kept by this: other people's values, and values that are there and not served, stay; so
 // does the TTL of a set that others use too; what is so already is not sent; a change whose `expect` does not hold writes
 // nothing.
-import { Refused, canonical, canonicalData, isWithin, sameData, sameName } from './names.js';
+import { Refused, canonical, canonicalData, isWithin, labels, sameData } from './names.js';
 import { Problem } from './problem.js';
 
 /** RFC 2181 §8. */
@@ -12,8 +12,8 @@ export const MAX_TTL = 0x7fffffff;
 
 /** What a provider makes of TTLs, in seconds. `initial` undefined = the provider's automatic one. */
 export class Ttls {
-  constructor({ initial = 3600, min = 0, max = MAX_TTL } = {}) {
-    Object.assign(this, { initial, min, max });
+  constructor(bounds = {}) {
+    Object.assign(this, { initial: 3600, min: 0, max: MAX_TTL, ...bounds });
   }
 
   /** Within the bounds; undefined stays so. */
@@ -143,14 +143,24 @@ function refusedAs(code, work) {
 
 /** A batch, worked out against `present`: a list of `{ name, rtype, held: [{ id, data, ttl, hidden }] }`. */
 export class Batch {
+  #found;
+  #present;
+
   constructor(zone, present, changes, ttls = new Ttls()) {
     if (new Set(changes.map((c) => c.id)).size !== changes.length) {
       throw Problem.reportBug('duplicate-change', 'Two changes of the batch have the same id.');
     }
     this.works = [];
+    // A batch of a thousand changes in a zone of thousands is compared by key.
+    this.#found = new Map();
+    this.#present = new Map();
+    for (const set of present) {
+      const key = `${labels(set.name).join('.')} ${set.rtype.toUpperCase()}`;
+      this.#present.set(key, [...(this.#present.get(key) ?? []), ...set.held]);
+    }
     this.steps = changes.map((change) => {
       try {
-        return { id: change.id, ...this.#step(zone, present, change, ttls) };
+        return { id: change.id, ...this.#step(zone, change, ttls) };
       } catch (error) {
         if (error instanceof Problem) return { id: change.id, problem: error };
         throw error;
@@ -158,14 +168,15 @@ export class Batch {
     });
   }
 
-  #step(zone, present, change, ttls) {
+  #step(zone, change, ttls) {
     const name = refusedAs('name', () => canonical(change.name));
     if (!isWithin(name, zone)) throw Problem.fixInput('out-of-zone', `${name} is not in the zone ${zone}`);
     const rtype = change.rtype.toUpperCase();
-    let work = this.works.find((w) => w.name === name && w.rtype === rtype);
+    const key = `${labels(name).join('.')} ${rtype}`;
+    let work = this.#found.get(key);
     if (!work) {
-      const sets = present.filter((s) => s.rtype.toUpperCase() === rtype && sameName(s.name, name));
-      work = new Work(name, rtype, sets.flatMap((s) => s.held));
+      work = new Work(name, rtype, this.#present.get(key) ?? []);
+      this.#found.set(key, work);
       this.works.push(work);
     }
     if (change.expect) {

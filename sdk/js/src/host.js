@@ -27,6 +27,7 @@ export class Host {
       for (const [name, value] of request.headers) out.header(name, value);
       if (request.body?.form) for (const [name, value] of request.body.form) out.bodyForm(name, value);
       else if (request.body) out.bodyText(request.body.contentType, request.body.text);
+      for (const { slot, scheme, header, payload } of request.signs) out.sign(slot, scheme, header, payload);
       if (request.timeout !== undefined) out.timeoutMs(request.timeout);
       reply = out.send();
     } catch (error) {

@@ -24,6 +24,8 @@ export class Request {
     /** undefined, `{ contentType, text }` or `{ form: [[name, value]] }` */
     this.body = undefined;
     this.timeout = undefined;
+    /** `{ slot, scheme, header, payload }`: what the host makes of a secret. */
+    this.signs = [];
   }
 
   static get(url) {
@@ -56,6 +58,17 @@ export class Request {
     return this;
   }
 
+  /** Lets the host make a header of a secret and these bytes; `wit/deps/http/http.wit` and docs/contract.md name the schemes. */
+  sign(slot, scheme, header, payload) {
+    this.signs.push({ slot, scheme, header, payload });
+    return this;
+  }
+
+  /** Basic authentication: the secret in `slot` is the password. */
+  basic(user, slot) {
+    return this.sign(slot, 'basic', 'Authorization', new TextEncoder().encode(user));
+  }
+
   /** From connect to the last byte. */
   timeoutMs(ms) {
     this.timeout = ms;
@@ -85,10 +98,14 @@ export class Response {
     return this.status >= 200 && this.status < 300;
   }
 
-  /** `Retry-After` in milliseconds, if it is a number of seconds that fits. */
+  /**
+   * `Retry-After` in milliseconds: a number of seconds, or a date as seen from the answer's own `Date`, so that no clock is needed
+   * (RFC 9110 §10.2.3). Undefined if it is neither, or does not fit.
+   */
   retryAfterMs() {
     const text = this.header('retry-after')?.trim() ?? '';
-    const ms = /^\d+$/.test(text) ? Number(text) * 1000 : NaN;
+    let ms = /^\d+$/.test(text) ? Number(text) * 1000 : NaN;
+    if (Number.isNaN(ms)) ms = Math.max(httpDate(text) - httpDate(this.header('date') ?? ''), 0);
     return ms <= 0xffffffff ? ms : undefined;
   }
 
@@ -97,4 +114,9 @@ export class Response {
     const line = [...this.text.split(/\s+/).filter(Boolean).join(' ')];
     return line.length > max ? `${line.slice(0, max).join('')}…` : line.join('');
   }
+}
+
+/** Milliseconds since 1970 of a date as headers have it, `Wed, 21 Oct 2015 07:28:00 GMT` (RFC 9110 §5.6.7); NaN for any other text. */
+function httpDate(text) {
+  return /^[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GMT$/.test(text.trim()) ? Date.parse(text) : NaN;
 }

@@ -82,11 +82,14 @@ export class Request {
   static get(url: string): Request;
   method: string; url: string; queries: [string, string][]; headers: [string, string][]; timeout?: number;
   body?: { contentType: string; text: string } | { form: [string, string][] };
+  signs: { slot: string; scheme: string; header: string; payload: Uint8Array }[];
   query(name: string, value: unknown): this;
   header(name: string, value: string): this;
   json(value: unknown): this;
   text(contentType: string, text: string): this;
   form(name: string, value: unknown): this;
+  sign(slot: string, scheme: string, header: string, payload: Uint8Array): this;
+  basic(user: string, slot: string): this;
   timeoutMs(ms: number): this;
 }
 export class Response {
@@ -103,7 +106,9 @@ export interface Transport { send(request: Request): Response }
 export interface Held { id?: string; data: string; ttl?: number; hidden?: boolean }
 export interface HeldSet { name: string; rtype: string; held: Held[] }
 export class Ttls {
-  constructor(bounds?: { initial?: number; min?: number; max?: number });
+  /** `initial` undefined = the provider's automatic one. */
+  constructor(bounds?: { initial?: number | undefined; min?: number; max?: number });
+  initial?: number; min: number; max: number;
   fit(ttl: number | undefined): number | undefined;
 }
 export interface Work {

@@ -83,7 +83,14 @@ test('an answer is read, and its beginning fits a message', () => {
   const response = new Response(429, [['Retry-After', '7']], 'ä\n b'.repeat(50));
   assert.equal(response.retryAfterMs(), 7000);
   assert.equal(response.excerpt(5), 'ä bä …');
-  assert.equal(new Response(429, [['retry-after', 'Wed, 21 Oct']], '').retryAfterMs(), undefined);
+  const after = (...headers) => new Response(429, headers, '').retryAfterMs();
+  const now = ['Date', 'Sat, 28 Feb 2026 23:59:30 GMT'];
+  assert.equal(after(now, ['retry-after', 'Sun, 01 Mar 2026 00:00:00 GMT']), 30_000);
+  assert.equal(after(now, ['retry-after', 'Fri, 27 Feb 2026 00:00:00 GMT']), 0);
+  for (const text of ['Wed, 21 Oct', '99999999999', '-1', '2026-03-01', '']) assert.equal(after(now, ['retry-after', text]), undefined, text);
+  assert.equal(after(['retry-after', 'Sun, 01 Mar 2026 00:00:00 GMT']), undefined);
+  const [sign] = Request.get('https://x/').basic('Aladdin', 'password').signs;
+  assert.deepEqual({ ...sign, payload: [...sign.payload].length }, { slot: 'password', scheme: 'basic', header: 'Authorization', payload: 7 });
   assert.deepEqual(new Request('POST', 'https://x/').form('a', 1).form('b', 2).body, { form: [['a', '1'], ['b', '2']] });
 });
 
@@ -163,6 +170,7 @@ test('two changes of one id are refused whole, and a ttl is brought within its b
   const twice = [change(1, add('192.0.2.1')), change(1, { tag: 'delete' })];
   assert.throws(() => new Batch(zone, [], twice), (p) => p.code === 'duplicate-change');
   const ttls = new Ttls({ min: 60, max: 86400 });
+  assert.deepEqual([ttls.initial, new Ttls({ initial: undefined }).initial], [3600, undefined]);
   assert.deepEqual([1, 300, 2 ** 32 - 1, undefined].map((t) => ttls.fit(t)), [60, 300, 86400, undefined]);
 });
 

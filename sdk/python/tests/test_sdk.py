@@ -84,7 +84,18 @@ class Http(unittest.TestCase):
     def test_an_answer_is_read_and_its_beginning_fits_a_message(self):
         response = Response(429, [("Retry-After", "7")], "ä\n b" * 50)
         self.assertEqual((response.retry_after_ms(), response.excerpt(5)), (7000, "ä bä …"))
-        self.assertIsNone(Response(429, [("retry-after", "Wed, 21 Oct")], "").retry_after_ms())
+        now = ("Date", "Sat, 28 Feb 2026 23:59:30 GMT")
+
+        def after(text, *others):
+            return Response(429, [("retry-after", text), *others], "").retry_after_ms()
+
+        self.assertEqual(after("Sun, 01 Mar 2026 00:00:00 GMT", now), 30_000)
+        self.assertEqual(after("Fri, 27 Feb 2026 00:00:00 GMT", now), 0)
+        for text in ("Wed, 21 Oct", "99999999999", "-1", "2026-03-01", "", "Sun, 01 Mar 0000 00:00:00 GMT"):
+            self.assertIsNone(after(text, now), text)
+        self.assertIsNone(after("Sun, 01 Mar 2026 00:00:00 GMT"))
+        signs = Request.get("https://x/").basic("Aladdin", "password").signs
+        self.assertEqual(signs, [("password", "basic", "Authorization", b"Aladdin")])
         self.assertEqual(Request("POST", "https://x/").form("a", 1).form("b", 2).body, [("a", "1"), ("b", "2")])
 
     def test_a_script_answers_in_order(self):

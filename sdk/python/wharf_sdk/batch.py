@@ -171,14 +171,19 @@ class Batch:
             raise Problem.report_bug("duplicate-change", "Two changes of the batch have the same id.")
         self.works = []
         self.steps = []
+        # A batch of a thousand changes in a zone of thousands is compared by key.
+        self._present, self._found = {}, {}
+        for held_set in present:
+            key = (tuple(names.labels(held_set.name)), held_set.rtype.upper())
+            self._present.setdefault(key, []).extend(held_set.held)
         for change in changes:
             try:
-                step = self._step(zone, present, change, ttls or Ttls())
+                step = self._step(zone, change, ttls or Ttls())
             except Problem as problem:
                 step = problem
             self.steps.append((change.id, step))
 
-    def _step(self, zone, present, change, ttls):
+    def _step(self, zone, change, ttls):
         try:
             name = names.canonical(change.name)
         except names.Refused as error:
@@ -186,10 +191,10 @@ class Batch:
         if not names.is_within(name, zone):
             raise Problem.fix_input("out-of-zone", f"{name} is not in the zone {zone}")
         rtype = change.rtype.upper()
-        work = next((w for w in self.works if w.name == name and w.rtype == rtype), None)
+        work = self._found.get((name, rtype))
         if work is None:
-            same = [s for s in present if s.rtype.upper() == rtype and names.same_name(s.name, name)]
-            work = Work(name, rtype, [h for s in same for h in s.held])
+            work = Work(name, rtype, self._present.get((tuple(names.labels(name)), rtype), []))
+            self._found[name, rtype] = work
             self.works.append(work)
         if change.expect is not None:
             # As it was before this batch: the second change of a set expects nothing.

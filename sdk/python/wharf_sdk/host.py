@@ -52,6 +52,8 @@ class Host:
                     out.body_form(name, value)
             elif request.body is not None:
                 out.body_text(*request.body)
+            for slot, scheme, header, payload in request.signs:
+                out.sign(slot, scheme, header, payload)
             if request.timeout is not None:
                 out.timeout_ms(request.timeout)
             try:

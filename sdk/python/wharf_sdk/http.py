@@ -4,8 +4,22 @@ transport (with `send(request)`) sends it, and `Host` of `host` is the one that 
 A request is sent once and never repeated here. Secrets are `{{slot}}`: the host puts the value in on the way out.
 """
 
+import calendar
 import json
+import re
 from dataclasses import dataclass, field
+
+_DATE = re.compile(r"[A-Z][a-z]{2}, (\d{2}) ([A-Z][a-z]{2}) (\d{4}) (\d{2}):(\d{2}):(\d{2}) GMT")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+def http_date(text):
+    """Seconds since 1970 of a date as headers have it, `Wed, 21 Oct 2015 07:28:00 GMT` (RFC 9110 §5.6.7); None for any other text."""
+    found = _DATE.fullmatch(text.strip())
+    if found is None or found[2] not in _MONTHS or int(found[3]) < 1970:
+        return None
+    day, month, year, *clock = found.groups()
+    return calendar.timegm((int(year), _MONTHS.index(month) + 1, int(day), *map(int, clock)))
 
 
 class HttpFailure(Exception):
@@ -28,6 +42,8 @@ class Request:
     headers: list = field(default_factory=list)
     body: object = None
     timeout: int | None = None
+    # (slot, scheme, header, payload): what the host makes of a secret.
+    signs: list = field(default_factory=list)
 
     @classmethod
     def get(cls, url):
@@ -55,6 +71,15 @@ class Request:
         self.body.append((name, str(value)))
         return self
 
+    def sign(self, slot, scheme, header, payload):
+        """Lets the host make a header of a secret and these bytes; `wit/deps/http/http.wit` and docs/contract.md name the schemes."""
+        self.signs.append((slot, scheme, header, payload))
+        return self
+
+    def basic(self, user, slot):
+        """Basic authentication: the secret in `slot` is the password."""
+        return self.sign(slot, "basic", "Authorization", user.encode())
+
     def timeout_ms(self, ms):
         """From connect to the last byte."""
         self.timeout = ms
@@ -81,10 +106,17 @@ class Response:
         return 200 <= self.status < 300
 
     def retry_after_ms(self):
-        """`Retry-After` in milliseconds, if it is a number of seconds that fits."""
+        """`Retry-After` in milliseconds: a number of seconds, or a date as seen from the answer's own `Date`, so that no clock is
+        needed (RFC 9110 §10.2.3). None if it is neither, or does not fit."""
         text = (self.header("retry-after") or "").strip()
-        ms = int(text) * 1000 if text.isascii() and text.isdigit() and len(text) < 10 else None
-        return ms if ms is not None and ms <= 0xFFFFFFFF else None
+        if text.isascii() and text.isdigit():
+            seconds = int(text[:12])
+        else:
+            until, now = http_date(text), http_date(self.header("date") or "")
+            if until is None or now is None:
+                return None
+            seconds = max(until - now, 0)
+        return seconds * 1000 if seconds * 1000 <= 0xFFFFFFFF else None
 
     def excerpt(self, most):
         """The body's beginning, on one line, for a message: at most `most` characters."""

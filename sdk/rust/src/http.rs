@@ -123,6 +123,12 @@ impl Request {
         self
     }
 
+    /// Basic authentication: the secret in `slot` is the password.
+    #[must_use]
+    pub fn basic(self, user: &str, slot: impl Into<String>) -> Self {
+        self.sign(slot, "basic", "Authorization", user.as_bytes().to_vec())
+    }
+
     /// Limits the whole exchange.
     #[must_use]
     pub fn timeout_ms(mut self, ms: u32) -> Self {
