@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
 
 use std::{
+    ffi::OsString,
     path::{Path, PathBuf},
     process::{Command, Output},
 };
@@ -22,7 +23,16 @@ fn bare(command: &mut Command) -> &mut Command {
             command.env_remove(name);
         }
     }
-    command.env_remove("CARGO").env_remove("CARGO_MANIFEST_DIR").env_remove("CARGO_TARGET_DIR")
+    command.env_remove("CARGO").env_remove("CARGO_MANIFEST_DIR").env_remove("CARGO_TARGET_DIR").env("PATH", path(None))
+}
+
+/// Where an author's shell looks for programs: `WHARF_TEST_NODE` is a folder with the Node.js of `cargo xtask test`, which is used
+/// where the machine has none that is new enough.
+fn path(first: Option<&Path>) -> OsString {
+    let node = std::env::var_os("WHARF_TEST_NODE").map(PathBuf::from);
+    let others = std::env::var_os("PATH").unwrap_or_default();
+    let all = first.map(Path::to_path_buf).into_iter().chain(node).chain(std::env::split_paths(&others));
+    std::env::join_paths(all).unwrap()
 }
 
 fn said(output: &Output) -> (bool, String, String) {
@@ -104,12 +114,10 @@ async fn followed(language: &str) -> (tempfile::TempDir, PathBuf) {
     peer.add_zone("example.com.", 3);
     let (script, place, url) = (tutorial(language), dir.path().to_owned(), peer.url.clone());
     let output = tokio::task::spawn_blocking(move || {
-        let own = Path::new(env!("CARGO_BIN_EXE_wharf")).parent().unwrap().to_owned();
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let path = std::env::join_paths(std::iter::once(own).chain(std::env::split_paths(&path))).unwrap();
+        let own = Path::new(env!("CARGO_BIN_EXE_wharf")).parent().unwrap();
         let mut shell = Command::new("sh");
-        shell.args(["-e", "-u", "-x", "-c", &script]).current_dir(place).env("PATH", path);
-        bare(&mut shell).env("API", url).env("TOKEN", token).output().unwrap()
+        shell.args(["-e", "-u", "-x", "-c", &script]).current_dir(place);
+        bare(&mut shell).env("PATH", path(Some(own))).env("API", url).env("TOKEN", token).output().unwrap()
     });
     let told = good(&output.await.unwrap());
     assert_eq!(told.matches("is good: a host takes it").count(), 2, "{told}");
@@ -179,7 +187,7 @@ fn a_name_that_no_plugin_can_have_and_a_folder_that_is_there_are_refused() {
 fn a_new_project_holds_no_path_of_this_repository() {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap();
     let repository = repository.to_str().unwrap();
-    for lang in ["rust", "js", "python"] {
+    for lang in ["rust", "js", "ts", "python"] {
         let (_dir, folder) = new(lang);
         let mut folders = vec![folder];
         while let Some(folder) = folders.pop() {
@@ -287,21 +295,8 @@ async fn a_provider_in_rust_is_made_built_checked_run_and_its_panics_are_named()
     assert_eq!(trapped["log"][0]["level"], "error", "{text}");
 }
 
-/// Node.js 20 or later on the path; this repository's set-up has another place for one.
-fn has_node() -> bool {
-    let version = Command::new("node").arg("--version").output();
-    version.is_ok_and(|v| {
-        let text = String::from_utf8_lossy(&v.stdout).into_owned();
-        text.trim().trim_start_matches('v').split('.').next().and_then(|m| m.parse::<u32>().ok()) >= Some(20)
-    })
-}
-
 #[tokio::test]
 async fn a_provider_in_javascript_is_made_built_checked_run_and_its_exceptions_are_told() {
-    if !has_node() {
-        eprintln!("not run: there is no Node.js 20 on the path");
-        return;
-    }
     let (_dir, folder) = followed("js").await;
     let shown: Value = serde_json::from_str(&good(&wharf(&folder, &["plugin", "inspect", "--json"]))).unwrap();
     let imports = shown["imports"].as_array().unwrap();
@@ -312,6 +307,30 @@ async fn a_provider_in_javascript_is_made_built_checked_run_and_its_exceptions_a
         &folder.join("src/work.js"),
         "export function probe(api, zone) {\n",
         "export function probe(api, zone) {\n  zone.oh.no();\n",
+    );
+    good(&wharf(&folder, &["plugin", "build"]));
+    exception_is_told(&folder, "work.js").await;
+}
+
+#[tokio::test]
+async fn a_provider_in_typescript_is_made_built_checked_run_and_its_exceptions_are_told() {
+    let (_dir, folder) = followed("ts").await;
+    let shown: Value = serde_json::from_str(&good(&wharf(&folder, &["plugin", "inspect", "--json"]))).unwrap();
+    let imports = shown["imports"].as_array().unwrap();
+    assert!(imports.iter().all(|i| i["interface"].as_str().unwrap().starts_with("wharf:")), "{imports:?}");
+    speaks_the_example_api(&folder).await;
+
+    // What the types don't allow is told with its line before anything is built.
+    let kept = std::fs::read_to_string(folder.join("src/work.ts")).unwrap();
+    edit(&folder.join("src/work.ts"), "writable: true", "writable: 1");
+    let (good_, _, error) = said(&wharf(&folder, &["plugin", "build"]));
+    assert!(!good_ && error.contains("src/work.ts(") && error.contains("'boolean'"), "{error}");
+    std::fs::write(folder.join("src/work.ts"), kept).unwrap();
+
+    edit(
+        &folder.join("src/work.ts"),
+        "export function probe(api: Api, zone: string): Probed {\n",
+        "export function probe(api: Api, zone: string): Probed {\n  (zone as any).oh.no();\n",
     );
     good(&wharf(&folder, &["plugin", "build"]));
     exception_is_told(&folder, "work.js").await;

@@ -14,12 +14,14 @@ pub fn run(command: &mut Command) -> Result<(), BuildError> {
     Ok(())
 }
 
-/// Runs a command and gives its standard output, trimmed. Fails on any exit code but 0, with its standard error.
+/// Runs a command and gives its standard output, trimmed. Fails on any exit code but 0, with what it said: on standard error, or
+/// where that is empty on standard output.
 pub fn output(command: &mut Command) -> Result<String, BuildError> {
     let out = command.stdin(Stdio::null()).output();
     let out = out.map_err(|source| BuildError::Start { command: words(command), source })?;
     if !out.status.success() {
-        let said = format!(": {}", String::from_utf8_lossy(&out.stderr).trim());
+        let said = if out.stderr.trim_ascii().is_empty() { &out.stdout } else { &out.stderr };
+        let said = format!(": {}", String::from_utf8_lossy(said).trim());
         return Err(BuildError::Ended { command: words(command), status: out.status, said });
     }
     Ok(String::from_utf8_lossy(&out.stdout).trim().to_owned())

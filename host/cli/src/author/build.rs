@@ -12,7 +12,8 @@ use clap::Args;
 use wharf_build::{
     BuildError,
     component::{check_imports, encode, with_manifest, write_if_new},
-    shell::{find, output, run},
+    guest,
+    shell::{find, run},
     toolchain,
 };
 
@@ -32,7 +33,7 @@ pub fn build(arguments: &Arguments) -> Result<ExitCode> {
     let folder = std::path::absolute(&project.folder)?;
     let component = match project.language {
         Language::Rust => rust(&folder)?,
-        Language::Js => javascript(&folder)?,
+        Language::Js | Language::Ts => javascript(&folder)?,
         Language::Python => python(&folder)?,
     };
     check_imports(&component, &project.manifest)?;
@@ -68,10 +69,9 @@ fn rust(folder: &Path) -> Result<Vec<u8>> {
 
 fn javascript(folder: &Path) -> Result<Vec<u8>> {
     let node = find("node").context("there is no `node`: install Node.js 20 or later, with npm")?;
-    let version = output(Command::new(&node).arg("--version"))?;
-    let major = version.trim_start_matches('v').split('.').next().and_then(|m| m.parse::<u32>().ok());
-    if major.is_none_or(|m| m < 20) {
-        bail!("{} is Node.js {version}, and the tools need 20 or later", node.display());
+    let major = guest::node_version(&node).unwrap_or_default();
+    if major < guest::NODE {
+        bail!("{} is Node.js {major}, and the tools need {} or later", node.display(), guest::NODE);
     }
     let changed = |file: &str| std::fs::metadata(folder.join(file)).and_then(|m| m.modified()).ok();
     // npm writes this file last.
@@ -81,11 +81,7 @@ fn javascript(folder: &Path) -> Result<Vec<u8>> {
         run(Command::new(npm).args(["install", "--no-audit", "--no-fund", "--loglevel=error"]).current_dir(folder))?;
         touch(&folder.join("node_modules/.package-lock.json"))?;
     }
-    made_by(folder, |raw| {
-        let mut command = Command::new(&node);
-        command.arg("build.mjs").arg(raw);
-        command
-    })
+    Ok(guest::javascript(&node, folder)?)
 }
 
 fn python(folder: &Path) -> Result<Vec<u8>> {
@@ -103,23 +99,7 @@ fn python(folder: &Path) -> Result<Vec<u8>> {
         run(&mut pip)?;
         std::fs::write(&stamp, &wanted)?;
     }
-    made_by(folder, |raw| {
-        let mut command = Command::new(venv.join("bin/componentize-py"));
-        command.args(["-d", "wit", "-w", "dns-provider", "componentize", "--stub-wasi", "-p", "src", "-p", "vendor"]);
-        command.args(["app", "-o"]).arg(raw);
-        command
-    })
-}
-
-/// The component that a tool writes to the path it is given.
-fn made_by(folder: &Path, tool: impl Fn(&Path) -> Command) -> Result<Vec<u8>> {
-    let place = folder.join("build");
-    std::fs::create_dir_all(&place)?;
-    let raw = place.join("component.wasm");
-    let mut command = tool(&raw);
-    // Tools tell much; it counts only when they fail.
-    output(command.current_dir(folder))?;
-    std::fs::read(&raw).with_context(|| format!("{} was not made", raw.display()))
+    Ok(guest::python(&venv.join("bin/componentize-py"), folder)?)
 }
 
 fn touch(file: &Path) -> Result<()> {

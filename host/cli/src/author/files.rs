@@ -41,7 +41,8 @@ pub const RUST: &[File] = &[
 ];
 
 pub const JS_SDK: &[File] = from!("sdk/js/src/", "vendor/wharf-sdk/":
-    "batch.js", "guard.js", "host.js", "http.js", "index.d.ts", "index.js", "names.js", "problem.js", "testing.js",
+    "batch.js", "guard.js", "host.d.ts", "host.js", "http.js", "index.d.ts", "index.js", "names.js", "problem.js", "testing.d.ts",
+    "testing.js",
 );
 pub const JS: &[File] = &[
     ("package.json", include_str!("../../../../sdk/js/template/package.json.in")),
@@ -52,6 +53,19 @@ pub const JS: &[File] = &[
     ("src/api.js", include_str!("../../../../sdk/js/template/src/api.js")),
     ("src/work.js", include_str!("../../../../sdk/js/template/src/work.js")),
     ("test/provider.test.js", include_str!("../../../../sdk/js/template/test/provider.test.js")),
+];
+
+pub const TS: &[File] = &[
+    ("package.json", include_str!("../../../../sdk/js/template-ts/package.json.in")),
+    ("tsconfig.json", include_str!("../../../../sdk/js/template-ts/tsconfig.json")),
+    ("build.mjs", include_str!("../../../../sdk/js/template-ts/build.mjs")),
+    ("README.md", include_str!("../../../../sdk/js/template-ts/README.md.in")),
+    (".gitignore", include_str!("../../../../sdk/js/template-ts/gitignore")),
+    ("src/provider.ts", include_str!("../../../../sdk/js/template-ts/src/provider.ts")),
+    ("src/api.ts", include_str!("../../../../sdk/js/template-ts/src/api.ts")),
+    ("src/work.ts", include_str!("../../../../sdk/js/template-ts/src/work.ts")),
+    ("test/node.d.ts", include_str!("../../../../sdk/js/template-ts/test/node.d.ts")),
+    ("test/provider.test.ts", include_str!("../../../../sdk/js/template-ts/test/provider.test.ts")),
 ];
 
 pub const PYTHON_SDK: &[File] = from!("sdk/python/wharf_sdk/", "vendor/wharf_sdk/":

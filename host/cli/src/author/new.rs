@@ -85,6 +85,7 @@ fn write_all(folder: &Path, id: &str, language: Language) -> Result<()> {
     let (template, sdk): (&[File], &[File]) = match language {
         Language::Rust => (files::RUST, files::RUST_SDK),
         Language::Js => (files::JS, files::JS_SDK),
+        Language::Ts => (files::TS, files::JS_SDK),
         Language::Python => (files::PYTHON, files::PYTHON_SDK),
     };
     for (path, text) in files::EVERY.iter().chain(template) {

@@ -11,6 +11,7 @@ use wharf_build::component;
 pub enum Language {
     Rust,
     Js,
+    Ts,
     Python,
 }
 
@@ -19,6 +20,7 @@ impl Language {
         match self {
             Self::Rust => "Rust",
             Self::Js => "JavaScript",
+            Self::Ts => "TypeScript",
             Self::Python => "Python",
         }
     }
@@ -50,6 +52,8 @@ impl Project {
         let has = |name: &str| folder.join(name).is_file();
         let language = if has("Cargo.toml") {
             Language::Rust
+        } else if has("tsconfig.json") {
+            Language::Ts
         } else if has("package.json") {
             Language::Js
         } else if has("requirements.txt") {
