@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use wharf_build::toolchain;
 
-use crate::shell::{apt, root, run as run_command};
+use crate::shell::{apt, cargo, root, run as run_command};
 use crate::{plugins, providers};
 
 /// What `cargo xtask bench` takes.
@@ -55,12 +55,6 @@ pub fn run(args: &Args) -> Result<()> {
 
 fn out_dir() -> PathBuf {
     root().join("target/bench")
-}
-
-fn cargo() -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(root());
-    command
 }
 
 /// Builds the Extism peer, which is a workspace of its own, and returns the folder that holds its host and its plugin.

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::{
     plugins, setup,
-    shell::{root, run},
+    shell::{cargo, root, run},
 };
 
 /// Everything that is needed on the way is installed, or named. Where no PowerDNS can be had, the demo brings its own.
@@ -15,17 +15,7 @@ pub fn show(once: bool) -> Result<()> {
         eprintln!("xtask: {error:#}; the demo goes on without");
     }
     plugins::build_all(&[])?;
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    run(Command::new(cargo).current_dir(root()).args([
-        "build",
-        "--bins",
-        "-p",
-        "wharf",
-        "-p",
-        "pve-sim",
-        "-p",
-        "wharf-e2e",
-    ]))?;
+    run(cargo().args(["build", "--bins", "-p", "wharf", "-p", "pve-sim", "-p", "wharf-e2e"]))?;
     let bin = root().join("target/debug");
     let mut demo = Command::new(bin.join("wharf-demo"));
     demo.arg("--wharf").arg(bin.join("wharf")).arg("--pve-sim").arg(bin.join("pve-sim"));

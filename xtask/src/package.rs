@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use wharf_build::component::read_manifest;
 
 use crate::plugins;
-use crate::shell::{apt_install, find, output, root, run};
+use crate::shell::{apt_install, cargo, find, output, root, run};
 
 /// Builds the package from the finished binary and the files of `packaging/`.
 const CARGO_DEB: &str = "3.8.0";
@@ -52,12 +52,6 @@ pub fn package(args: &Args) -> Result<()> {
     println!("{}", file.display());
     println!("{}", output(Command::new("dpkg-deb").args(["--field"]).arg(&file).args(["Version", "Depends"]))?);
     if args.check { check(&stage, &file) } else { Ok(()) }
-}
-
-fn cargo() -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(root());
-    command
 }
 
 /// The plugins of `plugins/`, and none of the tests'.

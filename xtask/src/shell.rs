@@ -25,6 +25,19 @@ pub fn root() -> PathBuf {
     here.parent().unwrap_or(here).to_path_buf()
 }
 
+/// Cargo on the workspace, as it would be if it was typed. What `cargo run` says of xtask itself is taken out of the environment:
+/// build scripts look at it (ring's does), and all that stands on them would be compiled anew each time the other way was taken.
+pub fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|n| n.starts_with("CARGO_PKG_") || n.starts_with("CARGO_MANIFEST_")) {
+            command.env_remove(&name);
+        }
+    }
+    command.current_dir(root());
+    command
+}
+
 /// Installs Debian packages. Without root it fails and names the command that a person can type.
 pub fn apt_install(packages: &[&str]) -> Result<()> {
     if packages.is_empty() {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
-use crate::shell::{root, run as run_command, succeeds};
+use crate::shell::{cargo, root, run as run_command, succeeds};
 use crate::{plugins, providers, setup};
 
 /// What `cargo xtask test` takes.
@@ -152,12 +152,6 @@ fn tests(args: &Args) -> Result<()> {
         command.env("WHARF_TEST_LONG", "1");
     }
     run_command(&mut command)
-}
-
-fn cargo() -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(root());
-    command
 }
 
 fn print(rows: &[Row], whole: Duration) {

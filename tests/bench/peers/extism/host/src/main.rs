@@ -19,7 +19,8 @@ fn main() -> Result<()> {
     std::io::stdin().read_to_end(&mut question)?;
 
     // 64 MiB and 10 s, which are Wharf's defaults.
-    let manifest = Manifest::new([Wasm::file(&file)]).with_memory_max(1_024).with_timeout(Duration::from_secs(10));
+    let module = std::fs::read(&file).with_context(|| file.clone())?;
+    let manifest = Manifest::new([Wasm::data(module)]).with_memory_max(1_024).with_timeout(Duration::from_secs(10));
     let begun = Instant::now();
     let compiled: CompiledPlugin = PluginBuilder::new(manifest).with_wasi(false).with_cache_disabled().compile()?;
     let compile_us = micros(begun);
