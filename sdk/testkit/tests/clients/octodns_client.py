@@ -33,7 +33,15 @@ def powerdns():
     )
 
 
-PROVIDERS = {"cloudflare": cloudflare, "powerdns": powerdns}
+def desec():
+    from octodns_desec import DesecAPI, DesecProvider
+
+    # It knows one address only.
+    DesecAPI.API_DOMAINS_URL = f"{url}/api/v1/domains"
+    return DesecProvider(api, settings["token"], retries=1, max_sleep=0)
+
+
+PROVIDERS = {"cloudflare": cloudflare, "powerdns": powerdns, "desec": desec}
 
 # More than a page of any API.
 MANY = 120
