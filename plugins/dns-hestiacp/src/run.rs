@@ -11,7 +11,7 @@ use wharf_sdk::{batch::Work, dns::prelude::*};
 
 use crate::{
     api::{Api, Reload, Wanted},
-    listing::Line,
+    listing::{self, Line},
     normal::{self, HestiaForms},
 };
 
@@ -112,8 +112,12 @@ impl<'r, 't, T: Transport> Run<'r, 't, T> {
     pub fn all(mut self, works: &[&Work]) -> Vec<Fate> {
         let mut states: Vec<State> = Vec::with_capacity(works.len());
         let mut queue: VecDeque<Step<'_>> = VecDeque::new();
+        // HestiaCP would take a CNAME beside others, and its DNS server would not load the zone any more.
+        let there = self.seen.as_deref().map(|lines| listing::sets(lines)).unwrap_or_default();
+        let clashes = batch::all_in_the_way(works, &there, |_| true);
+        let clash = |work: &Work| clashes.iter().find(|(w, _)| std::ptr::eq(*w, work)).map(|(_, p)| p.clone());
         for (at, work) in works.iter().enumerate() {
-            let refused = forms::refusal(&HestiaForms, &normal::TYPES, &self.zone.name, work);
+            let refused = clash(work).or_else(|| forms::refusal(&HestiaForms, &normal::TYPES, &self.zone.name, work));
             let steps = if refused.is_some() { Vec::new() } else { steps(at, work) };
             states.push(refused.map_or(State::Open { done: 0, left: steps.len() as u32 }, State::Failed));
             if !steps.is_empty() {

@@ -95,6 +95,19 @@ fn a_copy_of_another_servers_domain_is_not_writable() {
 }
 
 #[test]
+fn a_cname_beside_others_is_not_written_though_hestiacp_would_take_it() {
+    let mut world = world();
+    world.apply(&one());
+    let name = "b.example.test.";
+    let report =
+        world.apply(&[change(1, A, "CNAME", add(&["c.example.test."])), change(2, name, "A", add(&["192.0.2.4"]))]);
+    assert_eq!(told(problem(&report, 0)), (ProblemAction::FixInput, "conflict"));
+    assert!(matches!(report.outcomes[1].1, Outcome::Applied(_)), "its neighbour goes on: {report:?}");
+    let room = world.apply(&[change(1, A, "CNAME", add(&["c.example.test."])), change(2, A, "A", Edit::Delete)]);
+    assert!(room.outcomes.iter().all(|(_, o)| matches!(o, Outcome::Applied(_))), "{room:?}");
+}
+
+#[test]
 fn a_full_package_stops_what_comes_after_what_went() {
     for login in [By::AccessKey, By::KeyFile] {
         let mut world = world_by(login).with_record("20", A, "A", "192.0.2.1");
