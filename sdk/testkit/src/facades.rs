@@ -2,6 +2,7 @@
 //! invented: `example`, the peer of every new project of an author, and `plain`, that of the kit's own mutants.
 
 pub mod cloudflare;
+pub mod cpanel;
 pub mod example;
 pub mod hestiacp;
 pub mod plain;
