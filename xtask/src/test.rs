@@ -4,7 +4,6 @@
 //! Nothing is left out in silence.
 
 use std::collections::BTreeMap;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};

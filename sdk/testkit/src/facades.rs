@@ -5,5 +5,6 @@ pub mod cloudflare;
 pub mod cpanel;
 pub mod example;
 pub mod hestiacp;
+pub mod hetzner;
 pub mod plain;
 pub mod powerdns;
