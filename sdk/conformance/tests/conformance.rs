@@ -4,11 +4,11 @@
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use wharf_conformance::{Badge, Kit, Subject, Verdict, all, case};
+use wharf_conformance::{Badge, Kit, Report, Subject, Verdict, all, case};
 use wharf_plugins::Compiler;
 use wharf_testkit::{
     facade::Facade,
-    facades::{cloudflare::Cloudflare, hestiacp::HestiaCp, plain::Plain, powerdns::PowerDns},
+    facades::{cloudflare::Cloudflare, cpanel, hestiacp::HestiaCp, hetzner::Hetzner, plain::Plain, powerdns::PowerDns},
 };
 
 /// Where `cargo xtask plugins` puts components.
@@ -19,6 +19,57 @@ fn plugin(id: &str) -> Vec<u8> {
     std::fs::read(&path).unwrap_or_else(|e| panic!("{} ({e}): run `cargo xtask plugins` first", path.display()))
 }
 
+/// What stands in the repository.
+fn page(path: &str) -> String {
+    let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// The badge that docs/conformance.md gives a provider.
+fn badge_in_the_book(id: &str) -> Badge {
+    let book = page("docs/conformance.md");
+    let row = format!("| `{id}` | ");
+    let word = book.lines().find_map(|line| line.strip_prefix(&row)?.split(' ').next());
+    let all = [Badge::Core, Badge::Hosting, Badge::Scale];
+    let found = all.into_iter().find(|badge| Some(badge.as_str()) == word);
+    found.unwrap_or_else(|| panic!("docs/conformance.md has no row `{row}…` with a badge"))
+}
+
+/// The badge is what the book says, and exactly these cases do not apply.
+fn holds(id: &str, report: &Report, apart: &[u8]) {
+    println!("{report}");
+    assert_eq!(report.badge(), Some(badge_in_the_book(id)), "see above");
+    let not: Vec<u8> = report.results.iter().filter(|r| !r.verdict.is_passed()).map(|r| r.number).collect();
+    assert_eq!(not, apart, "cases of {id} that did not pass");
+}
+
+#[test]
+fn every_dns_provider_that_ships_has_its_page_its_settings_there_and_a_badge() {
+    let (book, readme) = (page("docs/dns-providers.md"), page("README.md"));
+    let plugins = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../plugins"));
+    let mut seen = 0;
+    for folder in std::fs::read_dir(plugins).unwrap() {
+        let folder = folder.unwrap().file_name().into_string().unwrap();
+        if !folder.starts_with("dns-") {
+            continue;
+        }
+        seen += 1;
+        let manifest: Value = serde_json::from_str(&page(&format!("plugins/{folder}/manifest.json"))).unwrap();
+        let id = manifest["id"].as_str().unwrap();
+        assert!(readme.contains(id), "README.md does not name {id}");
+        badge_in_the_book(id);
+        let sections = book.split("\n## ").collect::<Vec<_>>();
+        let section =
+            sections.iter().find(|s| s.lines().next().is_some_and(|head| head.contains(&format!("(`{id}`)"))));
+        let section = section.unwrap_or_else(|| panic!("docs/dns-providers.md has no section on {id}"));
+        for setting in manifest["settings"]["properties"].as_object().unwrap().keys() {
+            assert!(section.contains(&format!("`{setting}`")), "docs/dns-providers.md on {id} lacks `{setting}`");
+        }
+        assert!(section.contains("What it can't do"), "docs/dns-providers.md on {id} does not say what it can't do");
+    }
+    assert!(seen >= 5, "{seen}");
+}
+
 async fn kit(id: &str, facade: impl Fn() -> Box<dyn Facade> + Send + Sync + 'static) -> Kit {
     of_component(plugin(id), facade).await
 }
@@ -27,27 +78,44 @@ async fn kit(id: &str, facade: impl Fn() -> Box<dyn Facade> + Send + Sync + 'sta
 async fn the_provider_of_powerdns_has_its_badge_with_old_and_new_servers() {
     for facade in [PowerDns::default(), PowerDns::newer()] {
         let kit = kit("dns-powerdns", move || Box::new(facade.clone())).await;
-        let report = kit.run_all().await;
-        println!("{report}");
-        assert_eq!(report.badge(), Some(Badge::Scale), "see above");
         // Those that PowerDNS has nothing to show for, and no others.
-        let apart: Vec<u8> = report.results.iter().filter(|r| !r.verdict.is_passed()).map(|r| r.number).collect();
-        assert_eq!(apart, [8, 9, 26, 27, 31, 36, 50]);
+        holds("dns-powerdns", &kit.run_all().await, &[8, 9, 26, 27, 31, 36, 50]);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_provider_of_cloudflare_has_its_badge() {
     let report = kit("dns-cloudflare", || Box::new(Cloudflare::default())).await.run_all().await;
-    println!("{report}");
-    assert_eq!(report.badge(), Some(Badge::Scale), "see above");
+    holds("dns-cloudflare", &report, &[31, 36]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_provider_of_hestiacp_has_its_badge() {
     let report = kit("dns-hestiacp", || Box::new(HestiaCp::default())).await.run_all().await;
     println!("{report}");
-    assert!(report.badge() >= Some(Badge::Hosting), "see above");
+    // 3,501 records one by one are more than a case's minute on a slow machine: no more than hosting is held to.
+    assert!(report.badge() >= Some(badge_in_the_book("dns-hestiacp")), "see above");
+    let not: Vec<u8> = report.results.iter().filter(|r| !r.verdict.is_passed()).map(|r| r.number).collect();
+    assert!([&[8, 9, 30, 36][..], &[8, 9, 30, 33, 36]].contains(&not.as_slice()), "{not:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_provider_of_cpanel_has_its_badge_as_root_and_as_the_owner_of_an_account() {
+    // No pages, no ids but lines that the serial guards, no state of a record, no quota, and no PTR for the owner of an account.
+    for (door, apart) in [
+        (cpanel::Door::Whm, &[8, 9, 19, 26, 27, 31, 36, 49, 50][..]),
+        (cpanel::Door::Account, &[8, 9, 19, 26, 27, 31, 36, 39, 40, 45, 49, 50]),
+    ] {
+        let report = kit("dns-cpanel", move || Box::new(cpanel::CPanel::new(door))).await.run_all().await;
+        holds("dns-cpanel", &report, apart);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_provider_of_hetzner_has_its_badge_though_its_writes_are_done_later() {
+    let report = kit("dns-hetzner", || Box::new(Hetzner::default())).await.run_all().await;
+    // No ids but names and types, no record that is not served, and nothing is atomic.
+    holds("dns-hetzner", &report, &[19, 26, 27, 30]);
 }
 
 /// Runs one case; says why it failed, if it did.
