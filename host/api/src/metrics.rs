@@ -1,7 +1,8 @@
 //! `GET /metrics`: Prometheus text.
 //!
 //! Counters and histograms are recorded where things happen; what is a matter of the books (operations, services, queues) is
-//! asked of them at each scrape, by counting queries only. Labels are bounded: routes, statuses, names that admins gave.
+//! asked of them at each scrape, by counting queries only. Labels are bounded: routes, statuses, names that admins gave. None is
+//! called `job` or `instance`: Prometheus gives those to each target, and renames ours where they clash.
 
 use std::{
     collections::BTreeSet,
@@ -208,15 +209,15 @@ async fn measure(api: &Api, exporter: &Exporter) -> Result<(), Problem> {
         let age = now - job.last_ok_ms.unwrap_or(job.declared_ms);
         (job.name.clone(), number(age.max(0)) / 1_000.0)
     });
-    exporter.set("wharf_job_last_ok_age_seconds", "job", ages);
-    exporter.set("wharf_job_stale", "job", each(&|j| i64::from(j.is_stale(now))));
-    exporter.set("wharf_job_took_over", "job", each(&|j| j.took_over));
+    exporter.set("wharf_job_last_ok_age_seconds", "name", ages);
+    exporter.set("wharf_job_stale", "name", each(&|j| i64::from(j.is_stale(now))));
+    exporter.set("wharf_job_took_over", "name", each(&|j| j.took_over));
     let findings = jobs.iter().filter_map(|job| {
         let found = job.last_result.as_ref()?;
         let more = found.get("more")?.as_i64()?;
         Some((job.name.clone(), number(len(found.get("findings")?.as_array()?).saturating_add(more))))
     });
-    exporter.set("wharf_job_findings", "job", findings);
+    exporter.set("wharf_job_findings", "name", findings);
     gauge!("wharf_pauses").set(number(len(&books.objects(ObjectKind::Pause).await?)));
 
     gauge!("wharf_plugin_stores").set(api.runtime.in_use());

@@ -77,11 +77,11 @@ async fn a_scrape_shows_how_jobs_stand_and_what_is_paused() {
     world.pass(2_000);
     world.row(ObjectKind::Pause, "everything", serde_json::json!({})).await;
     let text = scrape().await;
-    assert_eq!(value(&text, "wharf_job_last_ok_age_seconds{job=\"drift\"}"), 2.0);
-    assert_eq!(value(&text, "wharf_job_last_ok_age_seconds{job=\"retention\"}"), 6.0);
-    assert_eq!(value(&text, "wharf_job_stale{job=\"drift\"}"), 0.0);
-    assert_eq!(value(&text, "wharf_job_stale{job=\"retention\"}"), 1.0, "never run is stale, too");
-    assert_eq!(value(&text, "wharf_job_findings{job=\"drift\"}"), 3.0);
+    assert_eq!(value(&text, "wharf_job_last_ok_age_seconds{name=\"drift\"}"), 2.0);
+    assert_eq!(value(&text, "wharf_job_last_ok_age_seconds{name=\"retention\"}"), 6.0);
+    assert_eq!(value(&text, "wharf_job_stale{name=\"drift\"}"), 0.0);
+    assert_eq!(value(&text, "wharf_job_stale{name=\"retention\"}"), 1.0, "never run is stale, too");
+    assert_eq!(value(&text, "wharf_job_findings{name=\"drift\"}"), 3.0);
     assert_eq!(value(&text, "wharf_pauses"), 1.0);
 }
 
