@@ -141,6 +141,7 @@ async fn settled(world: &World) {
 /// What the writes that went by have changed, each once; and how many there were in each zone.
 fn writes(seen: &[Seen]) -> (Vec<String>, [usize; 2]) {
     let (mut changed, mut count) = (Vec::new(), [0; 2]);
+    assert!(seen.iter().all(|s| s.status < 500), "the server broke: {seen:#?}");
     for one in seen.iter().filter(|s| s.method != "GET") {
         assert_eq!((one.method.as_str(), one.status), ("PATCH", 204), "{one:?}");
         let at = ZONES.iter().position(|(_, zone)| one.path.ends_with(&format!("/zones/{zone}"))).unwrap();
