@@ -130,7 +130,18 @@ impl CallState {
     /// Settings that stand in for `{name}` in rules.
     fn rule_settings(&self) -> Value {
         match &self.bound {
-            Bound::Zone(binding) => with_defaults(&self.caller.manifest, &binding.zone.settings),
+            Bound::Zone(binding) => {
+                let manifest = &self.caller.manifest;
+                let mut settings = with_defaults(manifest, &binding.zone.settings);
+                let properties = manifest.settings.get("properties");
+                if properties.is_none_or(|p| p.get(rules::ZONE).is_none())
+                    && let Some(map) = settings.as_object_mut()
+                {
+                    let name = crate::dns::names::canonical(&binding.zone.zone);
+                    map.insert(rules::ZONE.into(), name.trim_end_matches('.').into());
+                }
+                settings
+            }
             Bound::Hook(binding) => with_defaults(&self.caller.manifest, &binding.settings),
             Bound::Nothing | Bound::Operation(_) | Bound::Server(_) => Value::Null,
         }

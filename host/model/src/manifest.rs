@@ -170,7 +170,8 @@ impl StateVersions {
 }
 
 /// One kind of request that a plugin makes. `{name}` in `host` and `path` stands for the setting of that name, taken
-/// from the zone or hook at hand; in `path`, `*` stands for one segment of the plugin's choosing.
+/// from the zone or hook at hand, and `{zone}`, where there is no setting of that name, for the zone's DNS name in A-labels without
+/// the final dot; in `path`, `*` stands for one segment of the plugin's choosing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RequestRule {
@@ -180,7 +181,8 @@ pub struct RequestRule {
     pub origin: String,
     /// `/api/v1/servers/localhost/zones/*`.
     pub path: String,
-    /// Form, query or JSON-body fields whose value is pinned: one of these values or it is refused.
+    /// Form, query or JSON-body fields whose value is pinned: one of these values or it is refused. A value that is one `{name}` stands
+    /// for the setting, as in `path`; `{zone}` for the zone's name in any spelling.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub pinned: BTreeMap<String, Vec<String>>,
 }

@@ -253,8 +253,14 @@ fn arguments(fields: &BTreeMap<String, String>) -> Vec<&str> {
 #[test]
 fn the_manifest_pins_the_commands_and_the_places_of_secrets() {
     let manifest: serde_json::Value = serde_json::from_str(include_str!("../manifest.json")).unwrap();
-    let pinned: Vec<&str> =
-        manifest["requests"][0]["pinned"]["cmd"].as_array().unwrap().iter().map(|c| c.as_str().unwrap()).collect();
+    let mut pinned: Vec<&str> = Vec::new();
+    for rule in manifest["requests"].as_array().unwrap() {
+        let commands = rule["pinned"]["cmd"].as_array().unwrap().iter().map(|c| c.as_str().unwrap());
+        // Whatever a key may do: it is this user's records, and but for the list of domains, this zone's.
+        assert_eq!(rule["pinned"]["arg1"], serde_json::json!(["{user}"]));
+        assert_eq!(rule["pinned"]["arg2"].is_null(), commands.clone().eq(["v-list-dns-domains"]));
+        pinned.extend(commands);
+    }
     assert!(pinned.iter().all(|cmd| cmd.starts_with("v-") && cmd.contains("-dns-")));
     let mut all = pinned.clone();
     all.sort_unstable();

@@ -141,8 +141,10 @@ impl<'t, T: Transport> Api<'t, T> {
         })
     }
 
+    /// By its name, which the host's rule knows, and not by the id's own coding of it (`=2F` for a slash, by `apiZoneNameToId` in
+    /// `pdns/ws-api.cc`): a name with `%2F` is taken as well (measured).
     fn zone_url(&self, id: &str) -> String {
-        format!("{}/zones/{}", self.base, segment(id))
+        format!("{}/zones/{}", self.base, segment(&name_of(id)))
     }
 
     /// Everything in a zone, disabled values included.
@@ -198,12 +200,31 @@ impl<'t, T: Transport> Api<'t, T> {
     }
 }
 
-/// A segment of a path. Ids have `=2F` for a slash and stay as they are.
+/// The name that an id stands for: `=` and two hexadecimal digits are one byte of it.
+fn name_of(id: &str) -> String {
+    let mut parts = id.split('=');
+    let mut bytes: Vec<u8> = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        match part.get(..2).and_then(|hex| u8::from_str_radix(hex, 16).ok()).zip(part.get(2..)) {
+            Some((byte, rest)) => {
+                bytes.push(byte);
+                bytes.extend_from_slice(rest.as_bytes());
+            }
+            None => {
+                bytes.push(b'=');
+                bytes.extend_from_slice(part.as_bytes());
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// A segment of a path.
 fn segment(text: &str) -> String {
     let mut out = String::new();
     for byte in text.bytes() {
         match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'=' => out.push(byte as char),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(byte as char),
             _ => out.push_str(&format!("%{byte:02X}")),
         }
     }
@@ -313,7 +334,11 @@ mod tests {
 
     #[test]
     fn a_zone_id_stays_one_segment() {
-        assert_eq!(segment("0=2F25.2.0.192.in-addr.arpa."), "0=2F25.2.0.192.in-addr.arpa.");
+        assert_eq!(segment(&name_of("0=2F25.2.0.192.in-addr.arpa.")), "0%2F25.2.0.192.in-addr.arpa.");
+        assert_eq!(name_of("=5Fdns.example.com."), "_dns.example.com.");
+        for plain in ["example.com.", "a=zz.example.com.", "a=2"] {
+            assert_eq!(name_of(plain), plain);
+        }
         assert_eq!(segment("a/../b?c"), "a%2F..%2Fb%3Fc");
     }
 }

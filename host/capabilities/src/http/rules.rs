@@ -3,7 +3,8 @@
 //! A rule is a set of methods, an origin, a path template and pinned fields; settings of the zone or hook at hand stand in
 //! for `{name}`. Paths are compared segment by segment after percent-decoding, so that an encoded slash stays inside its
 //! segment; dot segments are gone before (the URL parser removes them), and a segment that hides them behind an encoded
-//! slash is refused. Pinned fields are looked for wherever a server could read them: query, form, top level of a JSON body.
+//! slash is refused. Pinned fields are looked for wherever a server could read them: query, form, top level of a JSON body. A
+//! pinned value that is one `{name}` stands for that setting, and `{zone}` for the zone's name in any of its spellings.
 
 use std::fmt;
 
@@ -12,6 +13,11 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 use url::Url;
 use wharf_model::manifest::RequestRule;
+
+use crate::dns::names;
+
+/// What stands in rules for the name of the zone at hand, unless the manifest has a setting of this name.
+pub const ZONE: &str = "zone";
 
 /// A request, as far as rules look at it.
 pub struct Asked<'a> {
@@ -172,16 +178,40 @@ fn plain_name(name: &str) -> String {
     name.trim().split(['[', '\0']).next().unwrap_or_default().replace(['.', ' '], "_").to_ascii_lowercase()
 }
 
-fn check_pins(rule: &RequestRule, asked: &Asked<'_>) -> Result<(), String> {
+/// A value that a pinned field may have.
+enum Pin {
+    Exactly(String),
+    /// A DNS name, whatever its case, its final dot and the letters that it is written in.
+    Zone(String),
+}
+
+impl Pin {
+    fn of(value: &str, settings: &Value) -> Result<Self, String> {
+        let name = value.strip_prefix('{').and_then(|v| v.strip_suffix('}')).filter(|n| !n.contains(['{', '}']));
+        let Some(name) = name else { return Ok(Self::Exactly(value.to_owned())) };
+        let text = setting(settings, name).ok_or_else(|| format!("the setting `{name}` is empty: enter it"))?;
+        Ok(if name == ZONE { Self::Zone(names::canonical(text)) } else { Self::Exactly(text.to_owned()) })
+    }
+
+    fn allows(&self, value: &str) -> bool {
+        match self {
+            Self::Exactly(text) => text == value,
+            Self::Zone(zone) => names::canonical(value) == *zone,
+        }
+    }
+}
+
+fn check_pins(rule: &RequestRule, settings: &Value, asked: &Asked<'_>) -> Result<(), String> {
     if rule.pinned.is_empty() {
         return Ok(());
     }
     let fields = fields(asked)?;
     for (name, allowed) in &rule.pinned {
+        let allowed = allowed.iter().map(|value| Pin::of(value, settings)).collect::<Result<Vec<_>, _>>()?;
         let mut found = false;
         for (key, value) in &fields {
             if key == name {
-                if !allowed.contains(value) {
+                if !allowed.iter().any(|pin| pin.allows(value)) {
                     return Err(format!("the field `{name}` must have one of the values that the manifest pins"));
                 }
                 found = true;
@@ -221,7 +251,7 @@ fn check_rule(rule: &RequestRule, settings: &Value, asked: &Asked<'_>) -> Result
             format!("the method {} is not one of those that the manifest names for this path", asked.method),
         ));
     }
-    check_pins(rule, asked).map_err(|why| (4, why))
+    check_pins(rule, settings, asked).map_err(|why| (4, why))
 }
 
 /// Ok if some rule allows it; else why the nearest one does not.
@@ -348,6 +378,48 @@ mod tests {
         assert!(!post(url, json(r#"{"cmd": "delete", "cmd": "add"}"#)));
         assert!(!post(url, json(r#"["cmd"]"#)));
         assert!(!post(url, Content::Bytes { content_type: "multipart/form-data; boundary=x", data: b"cmd" }));
+    }
+
+    #[test]
+    fn a_pinned_field_can_be_a_setting_or_the_zone_in_any_of_its_spellings() {
+        let rule = rule("https://h.test", "/api", json!({"user": ["{user}"], "domain": ["{zone}"]}));
+        let s = json!({"user": "shop", "zone": "xn--bcher-kva.example"});
+        let post = |user: &str, domain: &str| {
+            let form = [("user".to_owned(), user.to_owned()), ("domain".to_owned(), domain.to_owned())];
+            allowed(&rule, &s, "POST", "https://h.test/api", Content::Form(&form))
+        };
+        for domain in ["xn--bcher-kva.example", "XN--BCHER-KVA.example.", "bücher.example"] {
+            assert!(post("shop", domain), "{domain}");
+        }
+        for (user, domain) in [
+            ("admin", "bücher.example"),
+            ("Shop", "bücher.example"),
+            ("{user}", "bücher.example"),
+            ("shop", "sibling.example"),
+            ("shop", "www.bücher.example"),
+            ("shop", "notbücher.example"),
+            ("shop", "{zone}"),
+            ("shop", ""),
+        ] {
+            assert!(!post(user, domain), "{user} {domain}");
+        }
+        let form = [("user".to_owned(), String::new()), ("domain".to_owned(), "bücher.example".to_owned())];
+        let nobody = json!({"user": "", "zone": "xn--bcher-kva.example"});
+        assert!(
+            !allowed(&rule, &nobody, "POST", "https://h.test/api", Content::Form(&form)),
+            "an empty setting pins nothing"
+        );
+    }
+
+    #[test]
+    fn the_zone_can_stand_in_a_path() {
+        let rule = rule("https://h.test", "/zones/{zone}.", json!({}));
+        let s = json!({"zone": "0/25.2.0.192.in-addr.arpa"});
+        assert!(get(&rule, &s, "https://h.test/zones/0%2F25.2.0.192.in-addr.arpa."));
+        for path in ["0/25.2.0.192.in-addr.arpa.", "128%2F25.2.0.192.in-addr.arpa.", "0%2F25.2.0.192.in-addr.arpa", "*"]
+        {
+            assert!(!get(&rule, &s, &format!("https://h.test/zones/{path}")), "{path}");
+        }
     }
 
     #[test]

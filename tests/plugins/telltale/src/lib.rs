@@ -1,4 +1,5 @@
-//! Looks for secrets where none may be: in what it gets back from a peer that echoes everything, and in its own memory.
+//! Looks for secrets where none may be: in what it gets back from a peer that echoes everything, and in its own memory. And goes
+//! wherever it is told to, to see whether it is let.
 //!
 //! What it finds it tells in a disguise (hex of each byte XOR 0xa5), so that whoever cleans up behind it can't hide it.
 
@@ -99,6 +100,16 @@ impl Provider for Telltale {
             ("method", Request::new(slot, &url)),
         ] {
             checks.push(check(step, refused(&request)));
+        }
+        // An address, a blank, and a form; what became of it.
+        for line in call.config("tries").unwrap_or_default().lines() {
+            let mut words = line.split(' ');
+            let mut next = || words.next().unwrap_or_default().to_owned();
+            let mut request = Request::new(next(), next()).header("X-API-Key", slot);
+            for (name, value) in next().split('&').filter_map(|pair| pair.split_once('=')) {
+                request = request.form(name, value);
+            }
+            checks.push(check("try", format!("{}: {line}", refused(&request))));
         }
         for needle in needles(&call.config("sought").unwrap_or_default()) {
             checks.push(check("memory", stands(&needle).to_string()));
