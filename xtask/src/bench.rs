@@ -8,8 +8,8 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use wharf_build::toolchain;
 
+use crate::plugins;
 use crate::shell::{apt, cargo, root, run as run_command};
-use crate::{plugins, providers};
 
 /// What `cargo xtask bench` takes.
 #[derive(clap::Args)]
@@ -22,11 +22,13 @@ pub struct Args {
 }
 
 const PLUGINS: [&str; 5] = ["proxmox-kvm", "dns-powerdns", "hook-webhook", "panel-whmcs", "provisioner-still"];
+/// By language.
+const GUESTS: [&str; 2] = ["test-provider-js", "test-provider-python"];
 
 /// The command.
 pub fn run(args: &Args) -> Result<()> {
     plugins::build_all(&PLUGINS.map(str::to_owned))?;
-    if let Err(error) = providers::run_command() {
+    if let Err(error) = plugins::build_all(&GUESTS.map(str::to_owned)) {
         eprintln!("xtask: {error:#}; the bench goes on without plugins in JavaScript and Python");
     }
     run_command(cargo().args(["build", "--release", "--bins", "-p", "wharf", "-p", "wharf-bench"]))?;
@@ -40,7 +42,7 @@ pub fn run(args: &Args) -> Result<()> {
     let bin = root().join("target/release");
     let mut bench = Command::new(bin.join("wharf-bench"));
     bench.arg("--wharf").arg(bin.join("wharf")).arg("--stdio").arg(bin.join("bench-stdio"));
-    bench.arg("--plugins").arg(plugins::out_dir()).arg("--providers").arg(providers::out_dir());
+    bench.arg("--plugins").arg(plugins::out_dir());
     bench.arg("--out").arg(out_dir());
     if let Some(folder) = extism {
         bench.arg("--extism").arg(folder);

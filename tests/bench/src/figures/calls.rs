@@ -37,14 +37,14 @@ impl Figure for Calls {
         let mut all = vec![("Rust", rust, bench.pick(50, 3_000, 20_000), 50.0, "< 50 µs")];
         // Compiling these takes seconds in a build that is not optimised.
         if bench.size != crate::Size::Smoke {
-            let of = |id: &str| bench.providers.join(format!("{id}.wasm"));
+            let of = |id: &str| bench.plugins.join(format!("{id}.wasm"));
             all.push(("JavaScript", of("test-provider-js"), bench.pick(0, 500, 3_000), 1_000.0, "< 1 ms"));
             all.push(("Python", of("test-provider-python"), bench.pick(0, 300, 2_000), 2_000.0, "< 2 ms"));
         }
         let mut rows = Vec::new();
         for (language, component, calls, limit, goal) in all {
             if !component.exists() {
-                let why = format!("{} is missing: run `cargo xtask providers`", component.display());
+                let why = format!("{} is missing: run `cargo xtask plugins`", component.display());
                 rows.push(Row::missing(language, why));
                 continue;
             }

@@ -39,7 +39,7 @@ impl Figure for IdleMemory {
             Row::mib("after their installation, before a restart", installed).below(100.0, "< 100 MB"),
             Row::time("start until it listens, four Rust plugins", took.as_secs_f64() * 1e6),
         ];
-        let others = ["test-provider-js", "test-provider-python"].map(|id| bench.providers.join(format!("{id}.wasm")));
+        let others = ["test-provider-js", "test-provider-python"].map(|id| bench.plugins.join(format!("{id}.wasm")));
         if bench.size == crate::Size::Full && others.iter().all(|file| file.exists()) {
             for file in &others {
                 house.install(file).await?;
