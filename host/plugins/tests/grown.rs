@@ -138,13 +138,7 @@ impl Grown {
         let settings = serde_json::json!({"url": format!("{origin}/")});
         let binding = ZoneBinding {
             name: "grown".into(),
-            zone: Zone {
-                zone: "example.com.".into(),
-                plugin: self.manifest.id.clone(),
-                settings,
-                ttl: None,
-                off: false,
-            },
+            zone: Zone { zone: "example.com.".into(), plugin: self.manifest.id.clone(), settings, ..Zone::default() },
             idempotency_key: "1".into(),
             learnt: Vec::new(),
             progress: None,

@@ -204,8 +204,7 @@ impl<'k> Scene<'k> {
                 zone: zone.to_owned(),
                 plugin: self.kit.manifest().id.clone(),
                 settings: self.settings(zone).await?,
-                ttl: None,
-                off: false,
+                ..ZoneObject::default()
             },
             idempotency_key: format!("{}-1", self.name),
             learnt: Vec::new(),

@@ -8,7 +8,10 @@ use wharf_conformance::{Badge, Kit, Report, Subject, Verdict, all, case};
 use wharf_plugins::Compiler;
 use wharf_testkit::{
     facade::Facade,
-    facades::{cloudflare::Cloudflare, cpanel, hestiacp::HestiaCp, hetzner::Hetzner, plain::Plain, powerdns::PowerDns},
+    facades::{
+        cloudflare::Cloudflare, cpanel, desec::Desec, hestiacp::HestiaCp, hetzner::Hetzner, plain::Plain,
+        powerdns::PowerDns,
+    },
 };
 
 /// Where `cargo xtask plugins` puts components.
@@ -116,6 +119,13 @@ async fn the_provider_of_hetzner_has_its_badge_though_its_writes_are_done_later(
     let report = kit("dns-hetzner", || Box::new(Hetzner::default())).await.run_all().await;
     // No ids but names and types, no record that is not served, and nothing is atomic.
     holds("dns-hetzner", &report, &[19, 26, 27, 30]);
+}
+
+/// In Python. Its real pages have 500 sets, and the zones of the cases about pages have 350.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_provider_of_desec_has_its_badge() {
+    let report = kit("dns-desec", || Box::new(Desec::of_pages(100))).await.run_all().await;
+    holds("dns-desec", &report, &[19, 26, 27, 31, 36, 49, 50]);
 }
 
 /// Runs one case; says why it failed, if it did.

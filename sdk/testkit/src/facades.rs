@@ -3,6 +3,7 @@
 
 pub mod cloudflare;
 pub mod cpanel;
+pub mod desec;
 pub mod example;
 pub mod hestiacp;
 pub mod hetzner;
