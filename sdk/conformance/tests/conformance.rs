@@ -10,7 +10,7 @@ use wharf_testkit::{
     facade::Facade,
     facades::{
         cloudflare::Cloudflare, cpanel, desec::Desec, hestiacp::HestiaCp, hetzner::Hetzner, plain::Plain,
-        powerdns::PowerDns,
+        powerdns::PowerDns, robot::Robot,
     },
 };
 
@@ -70,7 +70,7 @@ fn every_dns_provider_that_ships_has_its_page_its_settings_there_and_a_badge() {
         }
         assert!(section.contains("What it can't do"), "docs/dns-providers.md on {id} does not say what it can't do");
     }
-    assert!(seen >= 5, "{seen}");
+    assert!(seen >= 7, "{seen}");
 }
 
 async fn kit(id: &str, facade: impl Fn() -> Box<dyn Facade> + Send + Sync + 'static) -> Kit {
@@ -126,6 +126,18 @@ async fn the_provider_of_hetzner_has_its_badge_though_its_writes_are_done_later(
 async fn the_provider_of_desec_has_its_badge() {
     let report = kit("dns-desec", || Box::new(Desec::of_pages(100))).await.run_all().await;
     holds("dns-desec", &report, &[19, 26, 27, 31, 36, 49, 50]);
+}
+
+/// In TypeScript. What does not apply needs zones with names of any kind, several values, other types than PTR, pages or ids.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_provider_of_robot_has_its_badge_in_what_reverse_dns_alone_can_have() {
+    let report = kit("dns-robot", || Box::new(Robot::default())).await.run_all().await;
+    println!("{report}");
+    assert_eq!(report.badge(), Some(badge_in_the_book("dns-robot")), "see above");
+    let passed: Vec<u8> = report.results.iter().filter(|r| r.verdict.is_passed()).map(|r| r.number).collect();
+    let all =
+        [1, 2, 3, 5, 7, 12, 13, 14, 17, 18, 20, 21, 22, 23, 24, 25, 28, 35, 37, 38, 39, 44, 45, 47, 48, 51, 52, 54];
+    assert_eq!(passed, all);
 }
 
 /// Runs one case; says why it failed, if it did.

@@ -9,3 +9,4 @@ pub mod hestiacp;
 pub mod hetzner;
 pub mod plain;
 pub mod powerdns;
+pub mod robot;
