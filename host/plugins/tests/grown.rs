@@ -136,14 +136,8 @@ impl Grown {
     /// The state of a call for the zone `example.com` whose setting `url` is this.
     fn store(&self, origin: &str) -> (Store<Data>, Resource<DnsCall>) {
         let settings = serde_json::json!({"url": format!("{origin}/")});
-        let binding = ZoneBinding {
-            name: "grown".into(),
-            zone: Zone { zone: "example.com.".into(), plugin: self.manifest.id.clone(), settings, ..Zone::default() },
-            idempotency_key: "1".into(),
-            learnt: Vec::new(),
-            progress: None,
-            cancelled: Arc::default(),
-        };
+        let zone = Zone { zone: "example.com.".into(), plugin: self.manifest.id.clone(), settings, ..Zone::default() };
+        let binding = ZoneBinding::new("grown", zone, "1");
         let wanted: Vec<_> = self.manifest.wants.keys().cloned().collect();
         let grant: Grant =
             serde_json::from_value(serde_json::json!({"interfaces": wanted, "private_origins": [origin]})).unwrap();
