@@ -106,9 +106,9 @@ impl Forms for CloudflareForms {
         Ttls { default: None, min: self.ttl_min, max: TTL_MAX }
     }
 
-    fn name(&self, _zone: &str, name: &str, _rtype: &str) -> Result<(), Problem> {
-        // Whether Cloudflare takes a slash is not known; a backslash has no meaning in its names.
-        if name.contains(['/', '\\']) {
+    fn name(&self, zone: &str, name: &str, _rtype: &str) -> Result<(), Problem> {
+        // Whether Cloudflare takes a slash is not known; a backslash has no meaning in its names. The zone's own name is there.
+        if names::relative(name, zone).is_some_and(|front| front.contains(['/', '\\'])) {
             let message = format!("{name} has a character that is not written at Cloudflare.");
             return Err(Problem::fix_input("name", message));
         }

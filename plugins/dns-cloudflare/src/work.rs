@@ -185,38 +185,15 @@ pub fn apply<T: Transport>(
             }
         }
     }
-    let outcomes = if stale { second_look(api, zone, &wanted, &changes, &ttls, &fates, &stop) } else { None };
-    let outcomes = outcomes
-        .unwrap_or_else(|| batch.outcomes(|work| fates.get(&key_of(work)).cloned().unwrap_or(Fate::NotAttempted)));
-    Ok(Report { outcomes, version: None, calls: api.calls, ext: Vec::new() })
-}
-
-/// A record was there already, or gone already, so the transaction was undone. What is as it should be by now is so; the rest is
-/// planned again. None if it can't be seen.
-fn second_look<T: Transport>(
-    api: &mut Api<T>,
-    zone: &ZoneRef,
-    wanted: &[String],
-    changes: &[Change],
-    ttls: &Ttls,
-    fates: &BTreeMap<Key, Fate>,
-    stop: &impl Fn() -> bool,
-) -> Option<Vec<(u32, Outcome)>> {
-    let there = present(api, zone, wanted, stop).ok()??;
-    // What was expected has changed, and that is known.
-    let changes: Vec<Change> = changes.iter().map(|c| Change { expect: None, ..c.clone() }).collect();
-    let batch = Batch::new(&zone.name, &there, &changes, ttls).ok()?;
-    let outcomes = batch.outcomes(|work| match fates.get(&key_of(work)) {
-        Some(Fate::Failed(problem)) => Fate::Failed(problem.clone()),
-        Some(_) => Fate::Failed(Problem::replan("changed", "The records were changed by somebody else meanwhile.")),
-        None => Fate::NotAttempted,
-    });
-    let written = |set: &Rrset| matches!(fates.get(&(set.name.clone(), set.rtype.clone())), Some(Fate::Written));
-    let told = |outcome| match outcome {
-        Outcome::Unchanged(set) if written(&set) => Outcome::Applied(set),
-        other => other,
-    };
-    Some(outcomes.into_iter().map(|(id, outcome)| (id, told(outcome))).collect())
+    let fate = |work: &Work| fates.get(&key_of(work)).cloned().unwrap_or(Fate::NotAttempted);
+    // A record was there already, or gone already, so the transaction was undone.
+    if stale
+        && let Ok(Some(there)) = present(api, zone, &wanted, &stop)
+        && let Some(outcomes) = batch::look_again(&zone.name, &there, &changes, &ttls, fate)
+    {
+        return Ok(Report { outcomes, version: None, calls: api.calls, ext: Vec::new() });
+    }
+    Ok(Report { outcomes: batch.outcomes(fate), version: None, calls: api.calls, ext: Vec::new() })
 }
 
 /// Name and type.

@@ -338,6 +338,47 @@ pub fn in_the_way<'w>(works: &[&'w Work], there: &[Set], alone: impl Fn(&str) ->
     })
 }
 
+/// All sets that [`in_the_way`] finds, one after another without those found before: for providers that write set by set.
+pub fn all_in_the_way<'w>(works: &[&'w Work], there: &[Set], alone: impl Fn(&str) -> bool) -> Vec<(&'w Work, Problem)> {
+    let (mut left, mut found) = (works.to_vec(), Vec::new());
+    while let Some((work, problem)) = in_the_way(&left, there, &alone) {
+        left.retain(|other| !std::ptr::eq(*other, work));
+        found.push((work, problem));
+    }
+    found
+}
+
+/// Outcomes after a second look, where a write met something that was not there at the first: a value that somebody else, or an
+/// earlier try without an answer, had written. What is as it should be by now is so; the rest is planned again. `fate`: of the
+/// sets of the first look. None if the changes can't be worked out any more.
+pub fn look_again(
+    zone: &str,
+    there: &[Set],
+    changes: &[Change],
+    ttls: &Ttls,
+    fate: impl Fn(&Work) -> Fate,
+) -> Option<Vec<(u32, Outcome)>> {
+    // What was expected has changed, and that is known.
+    let changes: Vec<Change> = changes.iter().map(|c| Change { expect: None, ..c.clone() }).collect();
+    let batch = Batch::new(zone, there, &changes, ttls).ok()?;
+    let changed = || Problem::replan("changed", "The records were changed by somebody else meanwhile.");
+    let written: BTreeSet<(String, String)> = batch
+        .works
+        .iter()
+        .filter(|work| matches!(fate(work), Fate::Written | Fate::Accepted(_)))
+        .map(|work| (work.name.clone(), work.rtype.clone()))
+        .collect();
+    let outcomes = batch.outcomes(|work| match fate(work) {
+        Fate::Written => Fate::Failed(changed()),
+        other => other,
+    });
+    let told = |outcome| match outcome {
+        Outcome::Unchanged(set) if written.contains(&(set.name.clone(), set.rtype.clone())) => Outcome::Applied(set),
+        other => other,
+    };
+    Some(outcomes.into_iter().map(|(id, outcome)| (id, told(outcome))).collect())
+}
+
 /// A value in canonical form; as it is when it can't be read.
 pub fn canonical(rtype: &str, data: &str) -> String {
     names::canonical_data(rtype, data).unwrap_or_else(|_| data.to_owned())
@@ -479,8 +520,31 @@ mod tests {
         let there = [Set { rtype: "CNAME".into(), ..set(vec![held("1", "b.test.")]) }];
         assert_eq!(blamed(&there, &[change(1, add("192.0.2.2"))]), Some(("A".into(), "conflict".into())));
         assert_eq!(blamed(&there, &[of(1, "TXT", add("\"a\""))]), None);
+        let other = Change { name: "b.example.test.".into(), ..cname(3) };
+        let both = batch(&[], &[change(1, add("192.0.2.2")), cname(2), other]);
+        let found: Vec<_> = all_in_the_way(&both.changed(), &[], |_| true).into_iter().map(|(w, _)| &w.rtype).collect();
+        assert_eq!(found.len(), 1, "one of the two, and then the other has room: {found:?}");
         let second = of(1, "CNAME", Edit::AddValues(vec![Value::new("c.test.")]));
         assert_eq!(blamed(&there, &[second]), Some(("CNAME".into(), "conflict".into())));
+    }
+
+    #[test]
+    fn a_second_look_tells_what_is_so_by_now_and_what_was_undone() {
+        let at = |n: u32| format!("n{n}.example.test.");
+        let asked: Vec<Change> = (1..=5).map(|n| Change { name: at(n), ..change(n, add("192.0.2.1")) }).collect();
+        let there = |n: u32| Set { name: at(n), ..set(vec![held("1", "192.0.2.1")]) };
+        let fate = |work: &Work| match work.name.as_str() {
+            "n1.example.test." | "n4.example.test." => Fate::Written,
+            "n2.example.test." => Fate::Failed(Problem::replan("already-there", "It is there.")),
+            "n3.example.test." => Fate::Accepted("7".into()),
+            _ => Fate::NotAttempted,
+        };
+        let told = look_again(ZONE, &[there(1), there(2)], &asked, &Ttls::default(), fate).unwrap();
+        assert!(matches!(&told[0].1, Outcome::Applied(_)), "written, and there");
+        assert!(matches!(&told[1].1, Outcome::Unchanged(_)), "somebody else's, and as it should be");
+        assert_eq!(told[2].1, Outcome::Accepted("7".into()));
+        assert!(matches!(&told[3].1, Outcome::Failed(p) if p.code == "changed"), "written, and not there");
+        assert_eq!(told[4].1, Outcome::NotAttempted);
     }
 
     #[test]

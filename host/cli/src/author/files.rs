@@ -18,8 +18,8 @@ pub const WIT: &[File] = from!("wit/", "wit/":
 
 /// The Rust SDK but for its Cargo.toml, which leans on this workspace.
 pub const RUST_SDK: &[File] = from!("sdk/rust/src/", "vendor/wharf-sdk/src/":
-    "base.rs", "batch.rs", "dns.rs", "failure.rs", "hook.rs", "http.rs", "lib.rs", "log.rs", "names.rs", "panel.rs",
-    "panics.rs", "provisioner.rs", "testing.rs",
+    "base.rs", "batch.rs", "connection.rs", "dns.rs", "failure.rs", "forms.rs", "hook.rs", "http.rs", "lib.rs", "log.rs",
+    "names.rs", "panel.rs", "panics.rs", "provisioner.rs", "testing.rs", "text.rs",
 );
 pub const RUST_SDK_MANIFEST: &str = include_str!("../../../../sdk/rust/Cargo.toml");
 pub const WORKSPACE_MANIFEST: &str = include_str!("../../../../Cargo.toml");

@@ -26,7 +26,7 @@ fn with_api<R>(call: &Call, f: impl FnOnce(&mut Api<http::Host>) -> Result<R, Pr
 
 impl Provider for Plugin {
     fn normalize(can: Capabilities, zone: Name, sets: Vec<Rrset>) -> Vec<Verdict> {
-        sets.into_iter().map(|set| work::verdict(&can, &zone, set)).collect()
+        forms::verdicts(&work::ExampleForms, &can, &zone, sets)
     }
 
     fn probe(call: &Call, zone: Name) -> Result<Probed, Problem> {

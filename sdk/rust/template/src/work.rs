@@ -139,39 +139,14 @@ fn write<T: Transport>(api: &mut Api<T>, zone: &ZoneRef, work: &batch::Work) -> 
     Ok(())
 }
 
-pub fn verdict(can: &Capabilities, zone: &str, set: Rrset) -> Verdict {
-    let adjusted = match adjusted(can, zone, &set) {
-        Ok(adjusted) => adjusted,
-        Err(problem) => return Verdict::Refused(problem),
-    };
-    if adjusted == set {
-        return Verdict::Ok(set);
-    }
-    let why = format!("Names and data are stored in canonical form, TTLs within {} to {}.", TTLS.min, TTLS.max);
-    Verdict::Adjusted((adjusted, why))
-}
+/// What the API takes, for `normalize`. Refuse in `name` and `value` what it would refuse: then a plan shows it before anything
+/// is sent.
+pub struct ExampleForms;
 
-fn adjusted(can: &Capabilities, zone: &str, set: &Rrset) -> Result<Rrset, Problem> {
-    let name = names::canonical(&set.name).map_err(|e| Problem::fix_input("name", e.to_string()))?;
-    if !names::is_within(&name, zone) {
-        return Err(Problem::fix_input("out-of-zone", format!("{name} is not in the zone {zone}")));
+impl Forms for ExampleForms {
+    fn ttls(&self) -> Ttls {
+        TTLS
     }
-    let rtype = set.rtype.to_ascii_uppercase();
-    if !can.types.contains(&rtype) {
-        return Err(Problem::fix_input("type", format!("Records of type {rtype} are not written here.")));
-    }
-    let mut values: Vec<Value> = Vec::new();
-    for value in &set.values {
-        let data =
-            names::canonical_data(&rtype, &value.data).map_err(|e| Problem::fix_input("value", e.to_string()))?;
-        if !values.iter().any(|v| v.data == data) {
-            values.push(Value { data, ..value.clone() });
-        }
-    }
-    if rtype == "CNAME" && values.len() > 1 {
-        return Err(Problem::fix_input("values", format!("{name} can have one CNAME only.")));
-    }
-    Ok(Rrset { name, rtype, ttl: TTLS.fit(set.ttl), values, ..set.clone() })
 }
 
 /// What stands under these names, and whether that is all of it.
