@@ -10,3 +10,4 @@ pub mod facades;
 pub mod faults;
 pub mod model;
 pub mod peer;
+pub mod script;
