@@ -7,16 +7,21 @@
 //! not apply, and says so: it never counts as passed.
 //!
 //! [`Kit::open`] installs the component, [`Kit::run`] runs one case, [`Kit::run_all`] all of them; a [`Report`] is printed as
-//! text or given as JSON. Bounded by [`CASE_SECONDS`] a case; cases run one after another, each with a peer of its own.
+//! text or given as JSON. [`Kit::open_live`] plays those cases that can be played there in a live zone. Bounded by [`CASE_SECONDS`] a case; cases run one after another, each with a peer of its own.
 
 mod case;
 mod cases;
+mod live;
+mod measure;
 mod report;
 mod scene;
+mod site;
 mod stage;
 mod words;
 
 pub use case::{Badge, Case, Need, Verdict};
 pub use cases::{all, case};
+pub use live::{LiveSubject, Standing};
+pub use measure::{Cost, Costs, Samples, normalized, readable};
 pub use report::{Report, Result as CaseResult};
-pub use stage::{CASE_SECONDS, Kit, KitError, Subject};
+pub use stage::{CASE_SECONDS, FacadeMaker, Kit, KitError, Subject};

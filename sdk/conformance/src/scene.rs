@@ -24,6 +24,7 @@ use wharf_testkit::{
 
 use crate::{
     case::{Stop, expect, fail},
+    site::{Mirror, Site},
     stage::{Kit, held},
     words,
 };
@@ -32,16 +33,22 @@ use crate::{
 #[derive(Debug, Clone)]
 pub(crate) struct Ground {
     pub(crate) zone: String,
+    /// The zone, or the name in it that is ours to write below.
+    pub(crate) under: String,
     pub(crate) rtype: &'static str,
 }
 
 impl Ground {
     pub(crate) fn forward() -> Self {
-        Self { zone: "example.test.".into(), rtype: "A" }
+        Self::of("example.test.", "A")
     }
 
     pub(crate) fn reverse() -> Self {
-        Self { zone: "2.0.192.in-addr.arpa.".into(), rtype: "PTR" }
+        Self::of("2.0.192.in-addr.arpa.", "PTR")
+    }
+
+    fn of(zone: &str, rtype: &'static str) -> Self {
+        Self { zone: zone.to_owned(), under: zone.to_owned(), rtype }
     }
 
     /// Another zone of the kind.
@@ -55,7 +62,7 @@ impl Ground {
 
     /// The nth name that is ours to use.
     pub(crate) fn name(&self, n: usize) -> String {
-        if self.is_reverse() { format!("{}.{}", n + 1, self.zone) } else { format!("vm-{n}.{}", self.zone) }
+        if self.is_reverse() { format!("{}.{}", n + 1, self.under) } else { format!("vm-{n}.{}", self.under) }
     }
 
     /// The nth value.
@@ -143,7 +150,7 @@ pub(crate) fn told(zone: &str, rrsets: &[RrSet]) -> Result<Sets, Stop> {
 
 pub(crate) struct Scene<'k> {
     pub(crate) kit: &'k Kit,
-    pub(crate) peer: Peer,
+    pub(crate) peer: Site,
     /// Of the zone object.
     name: String,
     /// Where the provider is sent to.
@@ -160,6 +167,14 @@ fn broken<E: std::error::Error>(error: E) -> Stop {
 impl<'k> Scene<'k> {
     /// A fresh peer with these zones, each with so many records of others.
     pub(crate) async fn new(kit: &'k Kit, zones: &[(&str, usize)]) -> Result<Self, Stop> {
+        if let Some(live) = &kit.live {
+            if zones.iter().any(|(zone, _)| *zone != live.zone) {
+                return fail("the kit itself failed: a live zone is one, and this case wants others");
+            }
+            let mirror = Mirror::new(&live.zone, kit.house.spy.clone(), (kit.house.facade)());
+            let name = format!("scene-{}", SCENES.fetch_add(1, Ordering::Relaxed));
+            return Ok(Self { kit, peer: Site::Live(mirror), name, address: String::new() });
+        }
         let peer = Peer::start((kit.house.facade)()).await.map_err(broken)?;
         for (zone, foreign) in zones {
             peer.add_zone(zone, *foreign);
@@ -172,7 +187,7 @@ impl<'k> Scene<'k> {
     pub(crate) async fn at(kit: &'k Kit, peer: Peer, address: &str) -> Result<Self, Stop> {
         let name = format!("scene-{}", SCENES.fetch_add(1, Ordering::Relaxed));
         kit.house.grant(address).await.map_err(broken)?;
-        Ok(Self { kit, peer, name, address: address.to_owned() })
+        Ok(Self { kit, peer: Site::Facade(peer), name, address: address.to_owned() })
     }
 
     /// What an admin enters for a zone; its secrets are kept apart.
@@ -256,7 +271,13 @@ impl<'k> Scene<'k> {
     }
 
     /// Puts records of others in, with ids where they have none.
-    pub(crate) fn put(&self, zone: &str, records: Vec<Record>) -> Result<(), Stop> {
+    pub(crate) async fn put(&self, zone: &str, records: Vec<Record>) -> Result<(), Stop> {
+        if self.kit.live.is_some() {
+            let changes = (1..).zip(&records).map(|(id, r)| add(id, &r.name, &r.rtype, r.ttl, &[&r.data])).collect();
+            self.open(zone).await?.applied(changes, "where what the case begins with is written").await?;
+            self.peer.take_log();
+            return Ok(());
+        }
         let mut model = self.peer.model();
         for mut record in records {
             if record.id.is_empty() {
@@ -342,7 +363,9 @@ impl Open<'_, '_> {
     /// Applies. What is taken on for later stays so.
     pub(crate) async fn submit(&mut self, batch: Vec<Change>) -> Result<CallReport<Result<Report, Problem>>, Stop> {
         let answer = self.session.apply(&self.zone, batch).await;
-        self.took("apply", answer)
+        let answer = self.took("apply", answer)?;
+        self.scene.refresh().await?;
+        Ok(answer)
     }
 
     /// Applies. What is taken on for later is waited for.
@@ -356,12 +379,14 @@ impl Open<'_, '_> {
 
     /// Waits for what was taken on for later.
     pub(crate) async fn settle(&mut self, report: &mut Report) -> Result<(), Stop> {
+        let mut some = false;
         for (_, outcome) in &mut report.outcomes {
             if let Outcome::Accepted(operation) = outcome {
                 *outcome = self.settled(&operation.clone()).await?;
+                some = true;
             }
         }
-        Ok(())
+        if some { self.scene.refresh().await } else { Ok(()) }
     }
 
     pub(crate) async fn poll(&mut self, operation: &str) -> Result<Result<Outcome, Problem>, Stop> {
@@ -430,6 +455,14 @@ impl Kit {
     /// The usual zone.
     pub(crate) fn ground(&self) -> Ground {
         let has = |rtype: &str| self.can.types.iter().any(|t| t == rtype);
+        if let Some(live) = &self.live {
+            let rtype = match (live.zone.ends_with(".arpa."), has("A")) {
+                (true, _) => "PTR",
+                (false, false) if has("AAAA") => "AAAA",
+                _ => "A",
+            };
+            return Ground { zone: live.zone.clone(), under: live.under.clone(), rtype };
+        }
         match (self.can.reverse_only, has("A"), has("AAAA")) {
             (false, true, _) => Ground::forward(),
             (false, false, true) => Ground { rtype: "AAAA", ..Ground::forward() },

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     fmt,
     net::IpAddr,
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -12,7 +13,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 use wharf_capabilities::{
     call::Lender,
-    http::{Answer, Lost, Network, Prepared, Resolver, Sender, Transport},
+    http::{Answer, Lost, Network, Prepared, Resolver, Sender, SystemResolver, Transport},
     proxmox::Servers,
     secrets::Keyring,
 };
@@ -26,27 +27,33 @@ use wharf_plugins::{
     dns::{Capabilities, ZoneInfo},
 };
 use wharf_store::{Books, StoreError, memory::MemoryStore};
-use wharf_testkit::facade::{Facade, Features};
+use wharf_testkit::facade::{Facade, Features, Request};
 
 use crate::{
     case::{Case, Stop, Verdict},
+    live::Place,
     report::{Report, Result as CaseResult},
     scene::{Ground, Scene},
 };
 
 /// Longest that one case may take. The longest of an honest provider, thousands of records one by one, takes a few.
 pub const CASE_SECONDS: u64 = 60;
+/// The same in a live zone, where each request takes its time.
+const LIVE_SECONDS: u64 = 300;
 /// Time of a call where a case needs it to run out.
 const HURRY_MS: u32 = 3_000;
 /// A name that is nowhere, for the test of a connection.
 pub(crate) const NOWHERE: &str = "nowhere.invalid";
+
+/// Makes a fresh façade.
+pub type FacadeMaker = Box<dyn Fn() -> Box<dyn Facade> + Send + Sync>;
 
 /// What is to be tried.
 pub struct Subject {
     /// The component with its manifest, as it would be uploaded.
     pub component: Vec<u8>,
     /// A fresh façade of the provider's API.
-    pub facade: Box<dyn Fn() -> Box<dyn Facade> + Send + Sync>,
+    pub facade: FacadeMaker,
     /// Laid over the façade's settings.
     pub settings: Value,
     pub compiler: Compiler,
@@ -65,6 +72,8 @@ pub enum KitError {
     Io(#[from] std::io::Error),
     #[error("the provider does not find a zone that is there, so nothing can be tried: {0}")]
     FirstProbe(String),
+    #[error("{0}")]
+    Live(String),
 }
 
 pub(crate) struct House {
@@ -74,11 +83,14 @@ pub(crate) struct House {
     lender: Arc<Lender>,
     pub(crate) spy: Arc<Spy>,
     pub(crate) inspection: Inspection,
-    pub(crate) facade: Box<dyn Fn() -> Box<dyn Facade> + Send + Sync>,
+    pub(crate) facade: FacadeMaker,
+    /// How long it took to install the component, and to load what was compiled.
+    pub(crate) took: (Duration, Duration),
     /// Origins that were granted so far.
     granted: Mutex<BTreeSet<String>>,
     granting: tokio::sync::Mutex<()>,
-    _dir: tempfile::TempDir,
+    /// Of a kit that keeps nothing.
+    _dir: Option<tempfile::TempDir>,
 }
 
 /// A provider on its stage.
@@ -88,6 +100,8 @@ pub struct Kit {
     pub(crate) can: Capabilities,
     pub(crate) info: ZoneInfo,
     pub(crate) features: Features,
+    /// None with a façade.
+    pub(crate) live: Option<Place>,
     /// Whatever came out of the provider in the case at hand, and the secrets that must not be in it.
     pub(crate) said: Mutex<Vec<String>>,
     pub(crate) secrets: Mutex<BTreeSet<String>>,
@@ -110,40 +124,19 @@ impl Kit {
     /// It can't be installed, or does not find a zone that is there.
     pub async fn open(subject: Subject) -> Result<Self, KitError> {
         let dir = tempfile::tempdir()?;
-        let spy = Arc::new(Spy::default());
-        let books: Books = Arc::new(MemoryStore::default());
-        let keyring = Arc::new(Keyring::new([7; 32]));
-        let lender = Arc::new(Lender {
-            clock: Arc::new(SystemClock),
-            servers: Arc::new(Servers::new(books.clone(), keyring.clone())),
-            sender: Arc::new(Sender::with_transport(spy.clone()).resolving(spy.clone())),
-            keyring,
-            books,
-        });
-        let config = |ceiling: Option<u32>| {
-            let mut config =
-                RuntimeConfig { compiler: subject.compiler.clone(), ..RuntimeConfig::for_tests(dir.path()) };
-            config.call_ceiling_ms = ceiling.unwrap_or(config.call_ceiling_ms);
-            config
-        };
-        let runtime = Runtime::open(config(None), lender.clone()).await?;
-        let inspection = Runtime::inspect(&subject.component)?;
-        let all = inspection.needs_grant.iter().cloned().collect();
-        runtime.install(subject.component, "kit", GrantRequest::Allow(all)).await?;
-        let hurried = Runtime::open(config(Some(HURRY_MS)), lender.clone()).await?;
-        let features = (subject.facade)().features();
-        let house = Arc::new(House {
-            runtime,
-            hurried,
-            lender,
-            spy,
-            inspection,
-            facade: subject.facade,
-            granted: Mutex::default(),
-            granting: tokio::sync::Mutex::default(),
-            _dir: dir,
-        });
-        let mut kit = Self::over(house, subject.settings, features);
+        let mut kit = Self::open_in(subject, dir.path()).await?;
+        if let Some(house) = Arc::get_mut(&mut kit.house) {
+            house._dir = Some(dir);
+        }
+        Ok(kit)
+    }
+
+    /// The same, with compiled components kept in this folder for the next time.
+    ///
+    /// # Errors
+    /// See [`Kit::open`].
+    pub async fn open_in(subject: Subject, folder: &Path) -> Result<Self, KitError> {
+        let mut kit = Self::set_up(subject, folder, None).await?;
         let mut why = String::new();
         for ground in [Ground::forward(), Ground::reverse()] {
             match kit.first_probe(&ground).await {
@@ -158,19 +151,62 @@ impl Kit {
         Err(KitError::FirstProbe(why))
     }
 
-    fn over(house: Arc<House>, settings: Value, features: Features) -> Self {
+    /// Installed, and nothing asked yet.
+    pub(crate) async fn set_up(subject: Subject, folder: &Path, live: Option<Place>) -> Result<Self, KitError> {
+        let spy = Arc::new(Spy { is_live: live.is_some(), ..Spy::default() });
+        let books: Books = Arc::new(MemoryStore::default());
+        let keyring = Arc::new(Keyring::new([7; 32]));
+        let lender = Arc::new(Lender {
+            clock: Arc::new(SystemClock),
+            servers: Arc::new(Servers::new(books.clone(), keyring.clone())),
+            sender: Arc::new(Sender::with_transport(spy.clone()).resolving(spy.clone())),
+            keyring,
+            books,
+        });
+        let config = |ceiling: Option<u32>| {
+            let mut config = RuntimeConfig { compiler: subject.compiler.clone(), ..RuntimeConfig::for_tests(folder) };
+            config.call_ceiling_ms = ceiling.unwrap_or(config.call_ceiling_ms);
+            config
+        };
+        let runtime = Runtime::open(config(None), lender.clone()).await?;
+        let inspection = Runtime::inspect(&subject.component)?;
+        let all = inspection.needs_grant.iter().cloned().collect();
+        let begun = Instant::now();
+        runtime.install(subject.component, "kit", GrantRequest::Allow(all)).await?;
+        let compile = begun.elapsed();
+        let begun = Instant::now();
+        let hurried = Runtime::open(config(Some(HURRY_MS)), lender.clone()).await?;
+        let took = (compile, begun.elapsed());
+        let features = (subject.facade)().features();
+        let house = Arc::new(House {
+            runtime,
+            hurried,
+            lender,
+            spy,
+            inspection,
+            facade: subject.facade,
+            took,
+            granted: Mutex::default(),
+            granting: tokio::sync::Mutex::default(),
+            _dir: None,
+        });
+        Ok(Self::over(house, subject.settings, features, live))
+    }
+
+    fn over(house: Arc<House>, settings: Value, features: Features, live: Option<Place>) -> Self {
         Self {
             house,
             settings,
             can: Capabilities::default(),
             info: ZoneInfo::default(),
             features,
+            live,
             said: Mutex::default(),
             secrets: Mutex::default(),
         }
     }
 
-    async fn first_probe(&self, ground: &Ground) -> Result<(ZoneInfo, Capabilities), Stop> {
+    pub(crate) async fn first_probe(&self, ground: &Ground) -> Result<(ZoneInfo, Capabilities), Stop> {
         let scene = Scene::new(self, &[(&ground.zone, 0)]).await?;
         let open = scene.open(&ground.zone).await?;
         Ok((open.probed.info, open.probed.can))
@@ -179,7 +215,7 @@ impl Kit {
     /// The same provider with these settings laid over the façade's. If it finds no zone with them, it counts as able to do
     /// what it was before.
     pub async fn with_settings(&self, settings: Value) -> Self {
-        let mut kit = Self::over(self.house.clone(), settings, self.features);
+        let mut kit = Self::over(self.house.clone(), settings, self.features, self.live.clone());
         let known = (self.info.clone(), self.can.clone());
         (kit.info, kit.can) = kit.first_probe(&self.ground()).await.unwrap_or(known);
         kit
@@ -192,13 +228,16 @@ impl Kit {
     /// Runs one case.
     pub async fn run(&self, case: &Case) -> CaseResult {
         let began = Instant::now();
-        let verdict = match case.needs.iter().find_map(|need| need.missing(&self.can, self.features)) {
+        let missing = case.needs.iter().find_map(|need| need.missing(&self.can, self.features));
+        let apart = (self.live.is_some() && !case.is_live())
+            .then(|| "it needs faults or zones of the kit's own, so it is not played in a live zone".to_owned());
+        let verdict = match apart.or(missing) {
             Some(missing) => Verdict::NotApplicable(missing),
             None => {
                 held(&self.said).clear();
-                let limit = Duration::from_secs(CASE_SECONDS);
+                let limit = Duration::from_secs(if self.live.is_some() { LIVE_SECONDS } else { CASE_SECONDS });
                 match tokio::time::timeout(limit, (case.run)(self)).await {
-                    Err(_) => Verdict::Failed(format!("it was not done after {CASE_SECONDS} s")),
+                    Err(_) => Verdict::Failed(format!("it was not done after {} s", limit.as_secs())),
                     Ok(Err(Stop::Failed(why))) => Verdict::Failed(why),
                     Ok(Ok(())) => self.leaked().map_or(Verdict::Passed, Verdict::Failed),
                 }
@@ -221,6 +260,11 @@ impl Kit {
         for case in crate::all() {
             results.push(self.run(case).await);
         }
+        self.report(results)
+    }
+
+    /// What came of these cases.
+    pub fn report(&self, results: Vec<CaseResult>) -> Report {
         let manifest = self.manifest();
         Report {
             plugin: manifest.id.clone(),
@@ -264,6 +308,9 @@ impl House {
 #[derive(Default)]
 pub(crate) struct Spy {
     network: Network,
+    /// Names are looked up, and requests are kept with their status.
+    is_live: bool,
+    asked: Mutex<Vec<(Request, Option<u16>)>>,
     origins: Mutex<BTreeSet<String>>,
     names: Mutex<BTreeSet<String>>,
 }
@@ -272,6 +319,11 @@ impl Spy {
     /// Names that a provider looked up, without the one that it was given for that.
     pub(crate) fn names(&self) -> BTreeSet<String> {
         held(&self.names).iter().filter(|name| *name != NOWHERE).cloned().collect()
+    }
+
+    /// Requests that were sent since this was called last.
+    pub(crate) fn take_asked(&self) -> Vec<(Request, Option<u16>)> {
+        std::mem::take(&mut *held(&self.asked))
     }
 
     pub(crate) fn origins(&self) -> BTreeSet<String> {
@@ -283,14 +335,33 @@ impl Spy {
 impl Transport for Spy {
     async fn send(&self, request: Prepared) -> Result<Answer, Lost> {
         held(&self.origins).insert(request.url.origin().ascii_serialization());
-        self.network.send(request).await
+        if !self.is_live {
+            return self.network.send(request).await;
+        }
+        let headers = request.headers.iter();
+        let seen = Request {
+            method: request.method.to_string(),
+            path: request.url.path().to_owned(),
+            query: request.url.query_pairs().into_owned().collect(),
+            headers: headers
+                .map(|(n, v)| (n.to_string(), String::from_utf8_lossy(v.as_bytes()).into_owned()))
+                .collect(),
+            body: request.body.to_vec(),
+            is_write: None,
+        };
+        let answer = self.network.send(request).await;
+        held(&self.asked).push((seen, answer.as_ref().ok().map(|a| a.status)));
+        answer
     }
 }
 
 #[async_trait]
 impl Resolver for Spy {
-    /// Nothing has an address: all peers of the kit are on loopback and reached by number.
+    /// Nothing has an address but for a live zone: all peers of the kit are on loopback and reached by number.
     async fn lookup(&self, host: &str) -> std::io::Result<Vec<IpAddr>> {
+        if self.is_live {
+            return SystemResolver.lookup(host).await;
+        }
         held(&self.names).insert(host.to_owned());
         Err(std::io::Error::new(std::io::ErrorKind::NotFound, "no such host is known"))
     }

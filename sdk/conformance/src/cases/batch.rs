@@ -25,7 +25,7 @@ fn number(n: usize) -> u32 {
 pub(super) async fn type_change(kit: &Kit) -> Result<(), Stop> {
     let (scene, ground) = (kit.scene(1).await?, kit.ground());
     let name = ground.name(0);
-    scene.put(&ground.zone, vec![ground.record(0, 0, 3_600)])?;
+    scene.put(&ground.zone, vec![ground.record(0, 0, 3_600)]).await?;
     let mut open = scene.usual().await?;
     let batch = vec![ground.remove(1, 0, 0), add(2, &name, "CNAME", Some(3_600), &["target.example.net."])];
     open.applied(batch, "where an address becomes a CNAME").await?;
@@ -36,7 +36,7 @@ pub(super) async fn type_change(kit: &Kit) -> Result<(), Stop> {
 /// A batch with a change in its middle that no server takes: a CNAME beside an address.
 async fn with_a_bad_one<'s, 'k>(scene: &'s Scene<'k>) -> Result<(Open<'s, 'k>, Vec<Change>), Stop> {
     let ground = scene.kit.ground();
-    scene.put(&ground.zone, vec![ground.record(9, 9, 3_600)])?;
+    scene.put(&ground.zone, vec![ground.record(9, 9, 3_600)]).await?;
     let open = scene.usual().await?;
     let bad = add(2, &ground.name(9), "CNAME", Some(3_600), &["target.example.net."]);
     Ok((open, vec![ground.add(1, 0, 0), bad, ground.add(3, 1, 1)]))

@@ -245,7 +245,7 @@ fn id_of(zone: &Zone, data: &str) -> Option<String> {
 
 pub(super) async fn vanished(kit: &Kit) -> Result<(), Stop> {
     let (scene, ground) = (kit.scene(2).await?, kit.ground());
-    scene.put(&ground.zone, vec![ground.record(0, 0, 3_600), ground.record(1, 6, 3_600)])?;
+    scene.put(&ground.zone, vec![ground.record(0, 0, 3_600), ground.record(1, 6, 3_600)]).await?;
     let mut open = scene.usual().await?;
     let (zone, data) = (ground.zone.clone(), ground.value(0));
     let gone = Meanwhile::new(move |model| {
@@ -268,7 +268,7 @@ pub(super) async fn vanished(kit: &Kit) -> Result<(), Stop> {
 
 pub(super) async fn reused(kit: &Kit) -> Result<(), Stop> {
     let (scene, ground) = (kit.scene(2).await?, kit.ground());
-    scene.put(&ground.zone, vec![ground.record(0, 0, 3_600)])?;
+    scene.put(&ground.zone, vec![ground.record(0, 0, 3_600)]).await?;
     let mut open = scene.usual().await?;
     open.read(Selector::All).await?;
     let id = scene.zone(&ground.zone, |z| id_of(z, &ground.value(0)))?.unwrap_or_default();

@@ -22,7 +22,7 @@ fn find<'a>(zone: &'a Zone, name: &str, data: &str) -> Option<&'a Record> {
 pub(super) async fn neighbours(kit: &Kit) -> Result<(), Stop> {
     let (scene, ground) = (kit.scene(2).await?, kit.ground());
     let name = ground.name(0);
-    scene.put(&ground.zone, vec![noted(ground.record(0, 5, 4_711), "of somebody else")])?;
+    scene.put(&ground.zone, vec![noted(ground.record(0, 5, 4_711), "of somebody else")]).await?;
     let key = (name.clone(), ground.rtype.to_owned());
     if let Some(zone) = scene.peer.model().zone_mut(&ground.zone) {
         zone.notes.insert(key.clone(), "a note on the set".into());
@@ -52,10 +52,17 @@ pub(super) async fn neighbours(kit: &Kit) -> Result<(), Stop> {
 pub(super) async fn remove_ours(kit: &Kit) -> Result<(), Stop> {
     let (scene, ground) = (kit.scene(2).await?, kit.ground());
     let (name, ttl) = (ground.name(0), 3_600);
-    scene.put(
-        &ground.zone,
-        vec![ground.record(0, 5, ttl), ground.record(0, 0, ttl), ground.record(0, 6, ttl), ground.record(1, 0, ttl)],
-    )?;
+    scene
+        .put(
+            &ground.zone,
+            vec![
+                ground.record(0, 5, ttl),
+                ground.record(0, 0, ttl),
+                ground.record(0, 6, ttl),
+                ground.record(1, 0, ttl),
+            ],
+        )
+        .await?;
     let mut open = scene.usual().await?;
     open.applied(vec![ground.remove(1, 0, 0)], "where one of three values is removed").await?;
     scene.holds(&name, ground.rtype, &[&ground.value(5), &ground.value(6)], "after one of three values was removed")?;
@@ -70,7 +77,7 @@ pub(super) async fn remove_ours(kit: &Kit) -> Result<(), Stop> {
 pub(super) async fn last_value(kit: &Kit) -> Result<(), Stop> {
     let (scene, ground) = (kit.scene(2).await?, kit.ground());
     let before = scene.zone(&ground.zone, Zone::picture)?;
-    scene.put(&ground.zone, vec![ground.record(0, 0, 3_600)])?;
+    scene.put(&ground.zone, vec![ground.record(0, 0, 3_600)]).await?;
     let mut open = scene.usual().await?;
     open.applied(vec![ground.remove(1, 0, 0)], "where the only value of a name is removed").await?;
     scene.holds(&ground.name(0), ground.rtype, &[], "after its only value was removed")?;
@@ -83,7 +90,7 @@ pub(super) async fn last_value(kit: &Kit) -> Result<(), Stop> {
 
 pub(super) async fn expected(kit: &Kit) -> Result<(), Stop> {
     let (scene, ground) = (kit.scene(2).await?, kit.ground());
-    scene.put(&ground.zone, vec![ground.record(0, 5, 3_600)])?;
+    scene.put(&ground.zone, vec![ground.record(0, 5, 3_600)]).await?;
     let before = scene.zone(&ground.zone, Clone::clone)?;
     let mut open = scene.usual().await?;
     for (what, expect_values) in [("another value", vec![ground.value(6)]), ("nothing", Vec::new())] {
@@ -121,7 +128,7 @@ pub(super) async fn disabled(kit: &Kit) -> Result<(), Stop> {
     let (scene, ground) = (kit.scene(2).await?, kit.ground());
     let name = ground.name(0);
     let off = Record { disabled: true, ..ground.record(0, 5, 3_600) };
-    scene.put(&ground.zone, vec![off, ground.record(0, 6, 3_600)])?;
+    scene.put(&ground.zone, vec![off, ground.record(0, 6, 3_600)]).await?;
     let stays = |when: &str| -> Result<(), Stop> {
         let stands = scene.zone(&ground.zone, |z| find(z, &name, &ground.value(5)).is_some_and(|r| r.disabled))?;
         expect(stands, || format!("the disabled value of {name} should be there and disabled {when}, and it is not"))

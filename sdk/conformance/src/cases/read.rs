@@ -143,10 +143,12 @@ pub(super) async fn grouped(kit: &Kit) -> Result<(), Stop> {
     let (scene, ground) = (kit.scene(0).await?, kit.ground());
     // Those of one name are apart from each other.
     let order = [(0, 3), (1, 7), (0, 1), (1, 8), (0, 2)];
-    scene.put(&ground.zone, order.iter().map(|(name, value)| ground.record(*name, *value, 3_600)).collect())?;
+    scene.put(&ground.zone, order.iter().map(|(name, value)| ground.record(*name, *value, 3_600)).collect()).await?;
     let mut open = scene.usual().await?;
     let wanted = scene.zone(&ground.zone, truth)?;
-    let all = open.read(Selector::All).await?;
+    // In a live zone others have records, too.
+    let all = if kit.live.is_some() { Selector::Below(ground.under.clone()) } else { Selector::All };
+    let all = open.read(all).await?;
     whole(&ground.zone, &all, &wanted)?;
     let keys = open.read(Selector::Keys(vec![(ground.name(0), ground.rtype.into())])).await?;
     let seen = told(&ground.zone, &keys.rrsets)?;
@@ -167,7 +169,7 @@ pub(super) async fn one_key(kit: &Kit) -> Result<(), Stop> {
     let scene = kit.scene(foreign).await?;
     // One that none of the others has; 256 addresses are not many.
     let free = if ground.is_reverse() { 2 } else { 300 };
-    scene.put(&ground.zone, vec![ground.record(free, 3, 3_600)])?;
+    scene.put(&ground.zone, vec![ground.record(free, 3, 3_600)]).await?;
     let mut open = scene.usual().await?;
     let whole = open.read(Selector::All).await?;
     let all = open.log().len();

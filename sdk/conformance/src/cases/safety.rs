@@ -57,7 +57,7 @@ pub(super) async fn no_list(kit: &Kit) -> Result<(), Stop> {
         ("`null`", json("null")),
     ] {
         let scene = kit.scene(3).await?;
-        scene.put(&ground.zone, vec![ground.record(0, 0, 3_600)])?;
+        scene.put(&ground.zone, vec![ground.record(0, 0, 3_600)]).await?;
         let before = scene.zone(&ground.zone, Zone::picture)?;
         let mut open = scene.usual().await?;
         scene.peer.arm(Fault::always(Target::Reads, mishap));

@@ -139,19 +139,8 @@ pub async fn in_wharf(lab: &lab::Lab, plugin: &str, calls: usize) -> Result<Vec<
     let types = bench_logic::normal::TYPES.map(String::from).to_vec();
     let can = Capabilities { types, parallel_per_zone: 1, parallel_per_server: 1, ..Capabilities::default() };
     let mut session = lab.runtime.dns(lab::zone(plugin)).await.map_err(|e| anyhow::anyhow!("{}", e.text))?;
-    let mut times = Vec::with_capacity(calls);
-    for n in 0..calls + calls / 10 {
-        let (can, sets) = (can.clone(), sets.clone());
-        let begun = Instant::now();
-        let report = session.normalize(can, bench_logic::ZONE, sets).await;
-        let took = begun.elapsed();
-        let verdicts = report.map_err(|e| anyhow::anyhow!("{}", e.text))?.answer;
-        ensure!(verdicts.is_ok_and(|v| v.len() == 4), "it answered otherwise");
-        if n >= calls / 10 {
-            times.push(took.as_secs_f64() * 1e6);
-        }
-    }
-    Ok(times)
+    let cost = wharf_conformance::normalized(&mut session, &can, bench_logic::ZONE, &sets, calls).await;
+    Ok(cost.map_err(anyhow::Error::msg)?.times.all().to_vec())
 }
 
 mod bindings {
