@@ -5,10 +5,11 @@ use std::{
     ffi::OsString,
     path::{Path, PathBuf},
     process::{Command, Output},
+    time::Instant,
 };
 
 use serde_json::Value;
-use wharf_testkit::{facades::example::Example, peer::Peer};
+use wharf_testkit::{peer::Peer, script::Script};
 
 /// With an environment that says nothing of settings, as in an author's shell.
 fn wharf(folder: &Path, arguments: &[&str]) -> Output {
@@ -62,11 +63,18 @@ fn edit(file: &Path, from: &str, to: &str) {
     std::fs::write(file, text.replacen(from, to, 1)).unwrap();
 }
 
-async fn peer(folder: &Path) -> Peer {
-    let facade = Example::default();
-    std::fs::write(folder.join("token.txt"), format!("{}\n", facade.token)).unwrap();
-    let peer = Peer::start(Box::new(facade)).await.unwrap();
+/// The API that a new project's façade describes, with a zone, and its token.
+async fn example() -> (Peer, String) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../sdk/template/facade.rhai");
+    let peer = Peer::start(Script::read(&file).unwrap().facade()).await.unwrap();
     peer.add_zone("example.com.", 3);
+    let token = peer.settings()["token"].as_str().unwrap().to_owned();
+    (peer, token)
+}
+
+async fn peer(folder: &Path) -> Peer {
+    let (peer, token) = example().await;
+    std::fs::write(folder.join("token.txt"), format!("{token}\n")).unwrap();
     peer
 }
 
@@ -101,17 +109,15 @@ fn tutorial(language: &str) -> String {
             script.push('\n');
         }
     }
-    assert!(script.starts_with("language=rust\n") && script.matches("wharf plugin").count() >= 8, "{script}");
+    assert!(script.starts_with("language=rust\n") && script.matches("wharf plugin").count() >= 12, "{script}");
     script.replacen("language=rust", &format!("language={language}"), 1)
 }
 
-/// Follows the tutorial from its first command to its last; the folder that it leaves.
+/// Follows the tutorial from its first command to its last; the folder that it leaves. How long it took is printed.
 async fn followed(language: &str) -> (tempfile::TempDir, PathBuf) {
+    let began = Instant::now();
     let dir = tempfile::tempdir().unwrap();
-    let facade = Example::default();
-    let token = facade.token.clone();
-    let peer = Peer::start(Box::new(facade)).await.unwrap();
-    peer.add_zone("example.com.", 3);
+    let (peer, token) = example().await;
     let (script, place, url) = (tutorial(language), dir.path().to_owned(), peer.url.clone());
     let output = tokio::task::spawn_blocking(move || {
         let own = Path::new(env!("CARGO_BIN_EXE_wharf")).parent().unwrap();
@@ -121,6 +127,15 @@ async fn followed(language: &str) -> (tempfile::TempDir, PathBuf) {
     });
     let told = good(&output.await.unwrap());
     assert_eq!(told.matches("is good: a host takes it").count(), 2, "{told}");
+    for (words, what) in [
+        ("badge: hosting", "the provider has its badge"),
+        ("2 passed, 0 failed", "two cases were run by number"),
+        ("normalize of 4 sets", "its cost is told"),
+        ("do not apply", "cases that can't be played live say so"),
+    ] {
+        assert!(told.contains(words) || words == "badge: hosting" && told.contains("badge: scale"), "{what}: {told}");
+    }
+    println!("the tutorial in {language}, from nothing to the last command: {:.0} s", began.elapsed().as_secs_f64());
     let model = peer.model();
     assert_eq!(model.zone("example.com.").unwrap().records.len(), 3, "what was added is removed");
     let folder = dir.path().join("dns-acme");
@@ -197,7 +212,7 @@ fn a_new_project_holds_no_path_of_this_repository() {
                     continue;
                 }
                 let text = std::fs::read_to_string(entry.path()).unwrap();
-                for left in [repository, "@ID@", "@RUST@", "@MEMORY@", "workspace = true"] {
+                for left in [repository, "@ID@", "@RUST@", "@MEMORY@", "@CLOCK@", "workspace = true"] {
                     assert!(!text.contains(left), "{left} in {}", entry.path().display());
                 }
             }
@@ -213,18 +228,18 @@ fn what_is_wrong_in_a_manifest_is_told_with_its_line_before_anything_is_built() 
     for (from, to, place, words) in [
         ("\"version\": \"0.1.0\",", "\"version\": \"0.1.0\"", "manifest.json:5:3", "expected `,`"),
         ("\"licence\"", "\"license\"", "manifest.json:6:11", "unknown field `license`"),
-        ("\"type\": \"object\"", "\"type\": \"objekt\"", "manifest.json:19:5", "JSON Schema"),
+        ("\"type\": \"object\"", "\"type\": \"objekt\"", "manifest.json:18:5", "JSON Schema"),
         (
             "\"origin\": \"{server-url}\", \"path\": \"/v1/zones\"",
             "\"origin\": \"{url}\", \"path\": \"/v1/zones\"",
-            "manifest.json:41:27",
+            "manifest.json:40:27",
             "no setting `url`",
         ),
-        ("\"slot\": \"token\"", "\"slot\": \"tokn\"", "manifest.json:45:17", "`tokn`"),
+        ("\"slot\": \"token\"", "\"slot\": \"tokn\"", "manifest.json:44:17", "`tokn`"),
         (
             "\"path\": \"/v1/zones/*/records\"",
             "\"path\": \"v1/zones/*/records\"",
-            "manifest.json:42:5",
+            "manifest.json:41:5",
             "must begin with `/`",
         ),
     ] {
@@ -261,6 +276,9 @@ async fn a_provider_in_rust_is_made_built_checked_run_and_its_panics_are_named()
     );
     speaks_the_example_api(&folder).await;
 
+    the_kit_tells_who_failed(&folder);
+    a_live_zone_that_is_used_is_left_alone(&folder).await;
+
     // A setting that is missing, wrong or a secret.
     for (arguments, words) in [
         (&["--setting", "server-url=ftp://x"][..], "/server-url"),
@@ -295,6 +313,81 @@ async fn a_provider_in_rust_is_made_built_checked_run_and_its_panics_are_named()
     assert_eq!(trapped["log"][0]["level"], "error", "{text}");
 }
 
+/// A provider that fails is built anew, fails its case with what was seen, and has no badge; a façade that fails is not taken for
+/// the provider.
+fn the_kit_tells_who_failed(folder: &Path) {
+    let report = std::fs::read_to_string(folder.join("report.xml")).unwrap();
+    assert!(report.contains("tests=\"54\""), "{report}");
+    // Beyond hosting, 3,501 changes take their time in a build like this one.
+    let failed = |line: &&str| line.contains("<failure") && !line.contains("classname=\"scale\"");
+    assert_eq!(report.lines().find(failed), None);
+    edit(&folder.join("src/api.rs"), "401 | 403 => Problem::fix_config(", "401 | 403 => Problem::retry(");
+    let (good_, out, error) = said(&wharf(folder, &["plugin", "test", "--case", "22", "--case", "13", "--json"]));
+    assert!(!good_ && error.contains("building, because src/api.rs is newer than dns-acme.wasm"), "{error}");
+    let told: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&told["badge"], &told["counts"]["failed"]), (&Value::Null, &1.into()), "{out}");
+    assert_eq!((&told["cases"][0]["number"], &told["cases"][0]["result"]), (&22.into(), &"failed".into()), "{out}");
+    let (good_, out, error) = said(&wharf(folder, &["plugin", "test", "--case", "22"]));
+    assert!(!good_ && !error.contains("building"), "{error}");
+    assert!(
+        out.contains("FAILED  Wrong credentials are `fix-config`") && out.contains("it gave the problem `retry`"),
+        "{out}"
+    );
+    let (good_, _, error) = said(&wharf(folder, &["plugin", "test", "--case", "55"]));
+    assert!(!good_ && error.contains("there is no case 55"), "{error}");
+    edit(&folder.join("src/api.rs"), "401 | 403 => Problem::retry(", "401 | 403 => Problem::fix_config(");
+
+    let facade = folder.join("facade.rhai");
+    let whole = std::fs::read_to_string(&facade).unwrap();
+    for (from, to, words) in [
+        ("fn page_size() { 100 }", "fn page_size() { 100 ", "facade.rhai:"),
+        ("fn features() {", "fn feature() {", ""),
+        ("return create(request, zone_of(request, api));", "return creat(request);", "there is no function `creat"),
+    ] {
+        assert!(whole.contains(from), "{from}");
+        std::fs::write(&facade, whole.replacen(from, to, 1)).unwrap();
+        let (good_, out, error) = said(&wharf(folder, &["plugin", "test", "--case", "13"]));
+        let told = format!("{out}{error}");
+        assert_eq!(good_, words.is_empty(), "{from}: {told}");
+        assert!(told.contains(words), "{from}: {told}");
+        if to.contains("creat(") {
+            assert!(told.contains("the façade broke") && told.contains("facade.rhai:"), "{told}");
+        }
+    }
+    std::fs::write(&facade, whole).unwrap();
+}
+
+/// Too many records of others: refused before anything is written. With a yes it is played, and all is as it was.
+async fn a_live_zone_that_is_used_is_left_alone(folder: &Path) {
+    let peer = peer(folder).await;
+    peer.add_zone("used.example.", 30);
+    let before = peer.model().zone("used.example.").unwrap().picture();
+    let setting = format!("server-url={}", peer.url);
+    let mut all = vec!["plugin", "test", "--live", "--zone", "used.example", "--setting", &setting, "--case", "16"];
+    all.extend(["--secret-file", "token=token.txt", "--allow-private", &peer.url]);
+    let play = async |arguments: &[&str]| {
+        let (folder, owned) = (folder.to_owned(), arguments.iter().map(|a| (*a).to_owned()).collect::<Vec<_>>());
+        let output =
+            tokio::task::spawn_blocking(move || wharf(&folder, &owned.iter().map(String::as_str).collect::<Vec<_>>()));
+        said(&output.await.unwrap())
+    };
+    let (good_, out, error) = play(&all).await;
+    assert!(
+        !good_ && error.contains("holds 30 records that are not the kit's") && error.contains("--yes"),
+        "{out}{error}"
+    );
+    assert!(peer.take_log().iter().all(|asked| !asked.request.writes()), "nothing is written");
+    all.push("--yes");
+    let (good_, out, error) = play(&all).await;
+    assert!(
+        good_ && error.contains("This writes into the live zone used.example: records of the types A"),
+        "{out}{error}"
+    );
+    assert!(out.contains("1 passed, 0 failed") && error.contains("is deleted"), "{out}{error}");
+    assert!(peer.take_log().iter().any(|asked| asked.request.writes()));
+    assert_eq!(peer.model().zone("used.example.").unwrap().picture(), before);
+}
+
 #[tokio::test]
 async fn a_provider_in_javascript_is_made_built_checked_run_and_its_exceptions_are_told() {
     let (_dir, folder) = followed("js").await;
@@ -310,6 +403,28 @@ async fn a_provider_in_javascript_is_made_built_checked_run_and_its_exceptions_a
     );
     good(&wharf(&folder, &["plugin", "build"]));
     exception_is_told(&folder, "work.js").await;
+    what_is_left_of_wasi_is_closed(&folder).await;
+}
+
+/// A build with what componentize-js leaves on unless it is told otherwise imports WASI. It loads, its calls work, and there is
+/// neither a variable nor the time.
+async fn what_is_left_of_wasi_is_closed(folder: &Path) {
+    edit(&folder.join("build.mjs"), "['stdio', 'random', 'clocks', 'http', 'fetch-event']", "['http', 'fetch-event']");
+    edit(&folder.join("src/work.js"), "  zone.oh.no();\n", "  console.log('said to nobody');\n");
+    let told = "ttlDefault: TTLS.initial, ext: [";
+    edit(&folder.join("src/work.js"), told, &format!("{told}['now', String(Date.now())]"));
+    good(&wharf(folder, &["plugin", "build"]));
+    let shown: Value = serde_json::from_str(&good(&wharf(folder, &["plugin", "inspect", "--json"]))).unwrap();
+    let imported = shown["imports"].to_string();
+    for interface in ["wasi:cli/stdout", "wasi:clocks/wall-clock", "wasi:io/streams"] {
+        assert!(imported.contains(interface), "{imported}");
+    }
+    let said = good(&wharf(folder, &["plugin", "check"]));
+    assert!(said.contains("which the host links to nothing"), "{said}");
+    let peer = peer(folder).await;
+    let (good, probed, text) = run(folder, &peer, &["probe"]).await;
+    assert!(good && !text.contains("said to nobody"), "{text}");
+    assert_eq!(probed["answer"]["ok"]["info"]["ext"]["now"], "0", "{text}");
 }
 
 #[tokio::test]

@@ -1,10 +1,9 @@
-//! The APIs of real providers, one a module: strict, refusing what the real one refuses, each fact with its source. Two are
-//! invented: `example`, the peer of every new project of an author, and `plain`, that of the kit's own mutants.
+//! The APIs of real providers, one a module: strict, refusing what the real one refuses, each fact with its source. One is
+//! invented: `plain`, the peer of the kit's own mutants. That of an author's own provider is a [`crate::script`].
 
 pub mod cloudflare;
 pub mod cpanel;
 pub mod desec;
-pub mod example;
 pub mod hestiacp;
 pub mod hetzner;
 pub mod plain;

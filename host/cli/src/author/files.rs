@@ -28,6 +28,7 @@ pub const WORKSPACE_MANIFEST: &str = include_str!("../../../../Cargo.toml");
 pub const EVERY: &[File] = &[
     ("manifest.json", include_str!("../../../../sdk/template/manifest.json.in")),
     ("API.md", include_str!("../../../../sdk/template/API.md")),
+    ("facade.rhai", include_str!("../../../../sdk/template/facade.rhai")),
     ("LICENSE-wharf", include_str!("../../../../LICENSE")),
 ];
 pub const RUST: &[File] = &[

@@ -156,7 +156,8 @@ mod tests {
     use super::*;
 
     fn manifest(change: impl FnOnce(&mut Value)) -> Manifest {
-        let text = super::super::files::EVERY[0].1.replace("@ID@", "dns-x").replace("@MEMORY@", "64");
+        let text =
+            super::super::files::EVERY[0].1.replace("@ID@", "dns-x").replace("@MEMORY@", "64").replace("@CLOCK@", "");
         let mut value: Value = serde_json::from_str(&text).unwrap();
         change(&mut value);
         Manifest::parse(value.to_string().as_bytes()).unwrap()

@@ -53,7 +53,7 @@ pub fn make(arguments: &Arguments) -> Result<ExitCode> {
     }
     written?;
     println!("{}: a DNS provider in {}. Next:\n", folder.display(), arguments.lang.as_str());
-    println!("    cd {}\n    wharf plugin build\n    wharf plugin check\n", folder.display());
+    println!("    cd {}\n    wharf plugin build\n    wharf plugin check\n    wharf plugin test\n", folder.display());
     println!("README.md says what stands where.");
     Ok(ExitCode::SUCCESS)
 }
@@ -81,7 +81,12 @@ fn write_all(folder: &Path, id: &str, language: Language) -> Result<()> {
     let rust_version = text(rust, &["workspace", "package", "rust-version"]).unwrap_or_default();
     // What the language's runtime takes when it does nothing, and as much again for work.
     let memory = if language == Language::Rust { "64" } else { "256" };
-    let fill = |text: &str| text.replace("@ID@", id).replace("@RUST@", rust_version).replace("@MEMORY@", memory);
+    // A Rust component imports what it uses and no more, and the template needs no clock.
+    let clock = if language == Language::Rust { "" } else { "\n    \"wharf:base/clock\": \"0.1.0\"," };
+    let fill = |text: &str| {
+        let text = text.replace("@ID@", id).replace("@RUST@", rust_version);
+        text.replace("@MEMORY@", memory).replace("@CLOCK@", clock)
+    };
     let (template, sdk): (&[File], &[File]) = match language {
         Language::Rust => (files::RUST, files::RUST_SDK),
         Language::Js => (files::JS, files::JS_SDK),

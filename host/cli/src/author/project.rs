@@ -74,6 +74,41 @@ impl Project {
     }
 }
 
+impl Project {
+    /// Why the component has to be built: it is missing, or this source is newer. None if it is as the sources are.
+    pub fn stale(&self) -> Option<String> {
+        let file = self.component();
+        let shown = |path: &Path| path.strip_prefix(&self.folder).unwrap_or(path).display().to_string();
+        let Ok(built) = std::fs::metadata(&file).and_then(|m| m.modified()) else {
+            return Some(format!("{} is missing", shown(&file)));
+        };
+        let mut left: Vec<PathBuf> = SOURCES.iter().map(|name| self.folder.join(name)).collect();
+        while let Some(path) = left.pop() {
+            let Ok(meta) = std::fs::metadata(&path) else { continue };
+            if meta.is_dir() {
+                let inside = std::fs::read_dir(&path).into_iter().flatten().flatten().map(|entry| entry.path());
+                left.extend(inside.filter(|p| p.file_name().is_none_or(|name| name != "__pycache__")));
+            } else if meta.modified().is_ok_and(|changed| changed > built) {
+                return Some(format!("{} is newer than {}", shown(&path), shown(&file)));
+            }
+        }
+        None
+    }
+}
+
+/// What a component is made of.
+const SOURCES: [&str; 9] = [
+    "manifest.json",
+    "Cargo.toml",
+    "Cargo.lock",
+    "package.json",
+    "build.mjs",
+    "requirements.txt",
+    "src",
+    "vendor",
+    "wit",
+];
+
 /// A component to look at, and the manifest file that its author would edit, if it is known.
 pub struct Subject {
     pub path: PathBuf,

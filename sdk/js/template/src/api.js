@@ -26,15 +26,18 @@ export class Api {
   /** All records, or those of one name (no final dot, as the API writes names). If not `complete`, something may be missing. */
   records(zone, name) {
     const found = new Map();
+    const totals = new Set();
     for (let page = 1; ;) {
       const request = Request.get(this.#records(zone)).query('page', page);
       if (name !== undefined) request.query('name', name);
       const answer = this.#get(request, 'records');
+      totals.add(answer.total);
       // A record that moved to the next page while we read stands on both.
       for (const record of answer.records) found.set(record.id, record);
       const next = answer.next_page;
       if (!(next > page && next <= PAGES)) {
-        const complete = (next === null || next === undefined) && found.size === answer.total;
+        // Two totals: the zone was changed between two pages, and what moved up to one that was read already is missing.
+        const complete = (next === null || next === undefined) && totals.size === 1 && totals.has(found.size);
         return { records: [...found.values()], complete };
       }
       page = next;
@@ -97,6 +100,7 @@ function problemOf(response, write) {
   const { status } = response;
   const said = response.excerpt(300);
   if (status === 401 || status === 403) return Problem.fixConfig('credentials', `The API refused the token: ${said}`);
+  if (status === 402) return Problem.fixConfig('quota', `The zone is full: ${said}`);
   if (status === 404) return Problem.fixConfig('zone-not-found', `The API does not have this zone: ${said}`);
   if (status === 409) return Problem.replan('changed', `The zone has changed: ${said}`);
   if (status === 400 || status === 422) return Problem.fixInput('refused', `The API refused the record: ${said}`);

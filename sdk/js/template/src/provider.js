@@ -3,8 +3,8 @@
 //
 // The host plans, matches zones, waits and repeats. A provider translates: it reads, applies a batch once, and maps each error
 // to what the host must do about it. A Problem that is thrown is the answer.
-import { Problem, names } from '../vendor/wharf-sdk/index.js';
-import { Host, exportProvider } from '../vendor/wharf-sdk/host.js';
+import { Problem } from '../vendor/wharf-sdk/index.js';
+import { Host, entropy, exportProvider } from '../vendor/wharf-sdk/host.js';
 import { Api } from './api.js';
 import * as work from './work.js';
 
@@ -20,21 +20,10 @@ const implementation = {
 
   probe: (call, zone) => work.probe(api(call), zone),
 
-  testConnection(call, zone) {
-    const check = (step, ok, detail) => ({ step, ok, detail, ext: [] });
-    let zones;
-    try {
-      zones = api(call).zones();
-    } catch (error) {
-      if (!(error instanceof Problem)) throw error;
-      return [check(error.code === 'credentials' ? 'auth' : 'reach', false, error.message)];
-    }
-    const checks = [check('auth', true, 'The token is accepted.')];
-    if (zone !== undefined) {
-      const found = zones.some((z) => names.sameName(z.name, zone));
-      checks.push(check('zone', found, found ? 'The zone is there.' : 'The account has no such zone.'));
-    }
-    return checks;
+  testConnection(call, zone, tryWrite) {
+    // A name that nobody has.
+    const nonce = Array.from(entropy.fresh(6), (byte) => byte.toString(16).padStart(2, '0')).join('');
+    return work.test(api(call), zone, tryWrite, nonce);
   },
 
   listZones: (call) => api(call).zones().map(work.zoneRef),

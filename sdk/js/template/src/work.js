@@ -31,6 +31,45 @@ export function probe(api, zone) {
   };
 }
 
+const check = (step, ok, detail) => ({ step, ok, detail, ext: [] });
+
+/** What works, step by step, up to the first that does not. */
+export function test(api, zone, tryWrite, nonce) {
+  const checks = [];
+  let step = 'reach';
+  try {
+    const zones = api.zones();
+    checks.push(check('auth', true, 'The token is accepted.'));
+    if (zone === undefined) return checks;
+    const found = zones.find((z) => names.sameName(z.name, zone));
+    checks.push(check('zone', Boolean(found), found ? 'The zone is there.' : 'The account has no such zone.'));
+    if (!found || !tryWrite) return checks;
+    step = 'write';
+    trial(api, zoneRef(found), nonce);
+    checks.push(check('write', true, 'A trial record was written and removed.'));
+  } catch (error) {
+    if (!(error instanceof Problem)) throw error;
+    // The first two are codes of the host (wit/deps/http/http.wit).
+    const early = { resolve: 'dns', tls: 'tls', credentials: 'auth' }[error.code] ?? 'reach';
+    checks.push(check(step === 'write' ? step : early, false, error.message));
+  }
+  return checks;
+}
+
+/** Writes a record of our own and takes it away in any case: a write without an answer may have happened. */
+function trial(api, zone, nonce) {
+  const change = (edit) => {
+    const one = { id: 1, name: `_wharf-${nonce}.${zone.name}`, rtype: 'TXT', ttl: 60, edit, ext: [] };
+    const [[, outcome]] = apply(api, zone, [one], () => false).outcomes;
+    if (outcome.tag === 'failed') throw new Problem(outcome.val.action, outcome.val.code, outcome.val.message, outcome.val);
+  };
+  try {
+    change({ tag: 'add-values', val: [{ data: '"trial"', ext: [] }] });
+  } finally {
+    change({ tag: 'remove-values', val: ['"trial"'] });
+  }
+}
+
 export function read(api, zone, what) {
   const keys = what.tag === 'keys' ? what.val : [];
   const { sets, complete } = what.tag === 'keys'

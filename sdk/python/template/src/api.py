@@ -28,17 +28,19 @@ class Api:
 
     def records(self, zone, name=None):
         """All records, or those of one name (no final dot, as the API writes names); and whether that is all of them."""
-        found, page = {}, 1
+        found, totals, page = {}, set(), 1
         while True:
             request = Request.get(self._records(zone)).query("page", page)
             if name is not None:
                 request.query("name", name)
             answer = self._get(request, "records")
+            totals.add(answer.get("total"))
             # A record that moved to the next page while we read stands on both.
             found.update((record["id"], record) for record in answer["records"])
             following = answer.get("next_page")
             if not following or not page < following <= PAGES:
-                return list(found.values()), not following and len(found) == answer.get("total")
+                # Two totals: the zone was changed between two pages, and what moved up to one that was read already is missing.
+                return list(found.values()), not following and totals == {len(found)}
             page = following
 
     def create(self, zone, name, rtype, data, ttl):
@@ -89,6 +91,8 @@ def problem_of(response, write):
     match response.status:
         case 401 | 403:
             return Problem.fix_config("credentials", f"The API refused the token: {said}")
+        case 402:
+            return Problem.fix_config("quota", f"The zone is full: {said}")
         case 404:
             return Problem.fix_config("zone-not-found", f"The API does not have this zone: {said}")
         case 409:

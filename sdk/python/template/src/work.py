@@ -35,6 +35,45 @@ def probe(api, zone):
     return t.Probed(info, t.Capabilities(TYPES, max_changes=50, native_merge=True))
 
 
+def test(api, zone, try_write, nonce):
+    """What works, step by step, up to the first that does not."""
+    try:
+        zones = api.zones()
+    except Problem as problem:
+        # The first two are codes of the host (wit/deps/http/http.wit).
+        step = {"resolve": "dns", "tls": "tls", "credentials": "auth"}.get(problem.code, "reach")
+        return [t.Check(step, False, problem.message)]
+    checks = [t.Check("auth", True, "The token is accepted.")]
+    if zone is None:
+        return checks
+    found = next((z for z in zones if names.same_name(z["name"], zone)), None)
+    detail = "The zone is there." if found else "The account has no such zone."
+    checks.append(t.Check("zone", found is not None, detail))
+    if found and try_write:
+        try:
+            _trial(api, zone_ref(found), nonce)
+            checks.append(t.Check("write", True, "A trial record was written and removed."))
+        except Problem as problem:
+            checks.append(t.Check("write", False, problem.message))
+    return checks
+
+
+def _trial(api, zone, nonce):
+    """Writes a record of our own and takes it away in any case: a write without an answer may have happened."""
+
+    def change(edit):
+        one = t.Change(1, f"_wharf-{nonce}.{zone.name}", "TXT", 60, edit)
+        (_, outcome), *_ = apply(api, zone, [one], lambda: False).outcomes
+        if isinstance(outcome, t.Outcome_Failed):
+            failed = outcome.value
+            raise Problem(failed.action, failed.code, failed.message, http_status=failed.http_status)
+
+    try:
+        change(t.Edit_AddValues([t.Value('"trial"')]))
+    finally:
+        change(t.Edit_RemoveValues(['"trial"']))
+
+
 def read(api, zone, what):
     keys = what.value if isinstance(what, t.Selector_Keys) else []
     if isinstance(what, t.Selector_Keys):

@@ -72,13 +72,15 @@ impl<'t, T: Transport> Api<'t, T> {
     /// All records, or those of one name (no final dot, as the API writes names).
     pub fn records(&mut self, zone: &str, name: Option<&str>) -> Result<Listing, Problem> {
         let mut list = Listing::default();
-        let mut page = 1;
+        let (mut page, mut total, mut moved) = (1, None, false);
         loop {
             let mut request = Request::get(self.records_url(zone)).query("page", page.to_string());
             if let Some(name) = name {
                 request = request.query("name", name);
             }
             let answer: Records = self.get(request)?;
+            // The zone was changed between two pages: what moved up to one that was read already is missing.
+            moved |= total.replace(answer.total).is_some_and(|before| before != answer.total);
             for record in answer.records {
                 // A record that moved to the next page while we read stands on both.
                 if !list.records.iter().any(|r| r.id == record.id) {
@@ -88,7 +90,7 @@ impl<'t, T: Transport> Api<'t, T> {
             match answer.next_page {
                 Some(next) if next > page && next <= PAGES => page = next,
                 more => {
-                    list.complete = more.is_none() && list.records.len() == answer.total;
+                    list.complete = more.is_none() && !moved && list.records.len() == answer.total;
                     return Ok(list);
                 }
             }
@@ -141,6 +143,7 @@ fn problem_of(response: &Response, write: bool) -> Problem {
     let said = response.excerpt(300);
     let problem = match response.status {
         401 | 403 => Problem::fix_config("credentials", format!("The API refused the token: {said}")),
+        402 => Problem::fix_config("quota", format!("The zone is full: {said}")),
         404 => Problem::fix_config("zone-not-found", format!("The API does not have this zone: {said}")),
         409 => Problem::replan("changed", format!("The zone has changed: {said}")),
         400 | 422 => Problem::fix_input("refused", format!("The API refused the record: {said}")),

@@ -53,6 +53,57 @@ pub fn probe<T: Transport>(api: &mut Api<T>, zone: &str) -> Result<Probed, Probl
     Ok(Probed { info, can })
 }
 
+pub fn check(step: &str, ok: bool, detail: impl Into<String>) -> Check {
+    Check { step: step.into(), ok, detail: detail.into(), ext: Vec::new() }
+}
+
+/// What works, step by step, up to the first that does not.
+pub fn test<T: Transport>(api: &mut Api<T>, zone: Option<&str>, try_write: bool, nonce: &str) -> Vec<Check> {
+    let zones = match api.zones() {
+        Ok(zones) => zones,
+        Err(problem) => {
+            // The first two are codes of the host (`wit/deps/http/http.wit`).
+            let step = match problem.code.as_str() {
+                "resolve" => "dns",
+                "tls" => "tls",
+                "credentials" => "auth",
+                _ => "reach",
+            };
+            return vec![check(step, false, problem.message)];
+        }
+    };
+    let mut checks = vec![check("auth", true, "The token is accepted.")];
+    let Some(zone) = zone else { return checks };
+    let Some(found) = zones.into_iter().find(|z| names::labels(&z.name) == names::labels(zone)) else {
+        checks.push(check("zone", false, "The account has no such zone."));
+        return checks;
+    };
+    checks.push(check("zone", true, "The zone is there."));
+    if try_write {
+        checks.push(match trial(api, &zone_ref(found), nonce) {
+            Ok(()) => check("write", true, "A trial record was written and removed."),
+            Err(problem) => check("write", false, problem.message),
+        });
+    }
+    checks
+}
+
+/// Writes a record of our own and takes it away in any case: a write without an answer may have happened.
+fn trial<T: Transport>(api: &mut Api<T>, zone: &ZoneRef, nonce: &str) -> Result<(), Problem> {
+    let name = format!("_wharf-{nonce}.{}", zone.name);
+    let mut change = |edit: Edit| {
+        let (name, rtype) = (name.clone(), "TXT".to_owned());
+        let one = Change { id: 1, name, rtype, ttl: Some(60), edit, expect: None, owner: None, ext: Vec::new() };
+        match apply(api, zone, &[one], || false)?.outcomes.into_iter().next() {
+            Some((_, Outcome::Failed(problem))) => Err(problem),
+            _ => Ok(()),
+        }
+    };
+    let written = change(Edit::AddValues(vec![Value::new("\"trial\"")]));
+    let removed = change(Edit::RemoveValues(vec!["\"trial\"".to_owned()]));
+    written.and(removed)
+}
+
 pub fn read<T: Transport>(api: &mut Api<T>, zone: &ZoneRef, what: &Selector) -> Result<Snapshot, Problem> {
     let keys = match what {
         Selector::Keys(keys) => keys.as_slice(),

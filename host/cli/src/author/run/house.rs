@@ -2,6 +2,7 @@
 //!
 //! Compiled components are kept in the user's cache, as a host keeps them in its data folder; nothing else outlives the call.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -36,17 +37,7 @@ pub struct House {
 impl House {
     pub async fn open(secrets: Secrets) -> Result<Self> {
         let exe = std::env::current_exe().context("can't find the host's own executable")?;
-        let home = std::env::var_os("XDG_CACHE_HOME")
-            .map(std::path::PathBuf::from)
-            .or_else(|| std::env::var_os("HOME").map(|home| std::path::PathBuf::from(home).join(".cache")))
-            .filter(|home| home.is_absolute());
-        let (folder, place) = match home {
-            Some(home) => (home.join("wharf/plugin"), None),
-            None => {
-                let place = tempfile::tempdir()?;
-                (place.path().to_owned(), Some(place))
-            }
-        };
+        let (folder, place) = place()?;
         let books: Books = Arc::new(MemoryStore::default());
         let keyring = Arc::new(Keyring::parse(&Keyring::generate_key())?);
         let asked = Arc::new(Recorder::new(&secrets));
@@ -61,6 +52,21 @@ impl House {
         let runtime = Runtime::open(RuntimeConfig::new(folder, exe), Arc::clone(&lender)).await?;
         Ok(Self { runtime, lender, asked, _place: place })
     }
+}
+
+/// Where compiled components are kept for the next time; without a home a folder that goes with its guard.
+pub fn place() -> Result<(PathBuf, Option<tempfile::TempDir>)> {
+    let home = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))
+        .filter(|home| home.is_absolute());
+    Ok(match home {
+        Some(home) => (home.join("wharf/plugin"), None),
+        None => {
+            let place = tempfile::tempdir()?;
+            (place.path().to_owned(), Some(place))
+        }
+    })
 }
 
 /// Sends over the network and keeps what went out and came back, without secrets.

@@ -6,7 +6,6 @@
 
 pub mod house;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -14,7 +13,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value as Json, json};
-use wharf_capabilities::{call::ZoneBinding, http::rules};
+use wharf_capabilities::call::ZoneBinding;
 use wharf_model::{
     manifest::{Manifest, World},
     object::{Grant, ObjectKind, Zone},
@@ -23,13 +22,13 @@ use wharf_plugins::{
     GrantRequest, Runtime,
     dns::{Change, DnsSession, Edit, Outcome, Problem, RrSet, Selector, Value, ZoneRef},
     report::{CallError, CallReport},
-    settings,
 };
 
-use self::house::{House, Secrets};
+use self::house::House;
 use super::{
     project,
     say::{self, ChangeText},
+    settings,
 };
 
 #[derive(Args)]
@@ -42,15 +41,8 @@ pub struct Arguments {
     /// The zone, as in example.com.
     #[arg(long)]
     zone: Option<String>,
-    /// A setting of the zone, `name=value`; may be given several times.
-    #[arg(long = "setting", value_name = "NAME=VALUE")]
-    settings: Vec<String>,
-    /// Settings of the zone as a JSON object, secrets included; `--setting` goes over it.
-    #[arg(long, value_name = "FILE")]
-    settings_file: Option<PathBuf>,
-    /// A secret of the zone: the first line of a file, `name=path`; may be given several times.
-    #[arg(long = "secret-file", value_name = "NAME=PATH")]
-    secrets: Vec<String>,
+    #[command(flatten)]
+    given: settings::Given,
     /// An origin (`http://127.0.0.1:8080`) that may be reached although it is private or plain http.
     #[arg(long, value_name = "ORIGIN")]
     allow_private: Vec<String>,
@@ -111,7 +103,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     if found.manifest.world != World::DnsProvider {
         bail!("`{}` is a {}, and only DNS providers can be run by hand", found.manifest.id, found.manifest.world);
     }
-    let (settings, secrets) = zone_settings(&arguments, &found.manifest)?;
+    let (settings, secrets) = arguments.given.whole(&found.manifest)?;
     let house = House::open(secrets.clone()).await?;
     allow(&house, &found.manifest, &arguments.allow_private).await?;
     let grant = GrantRequest::Allow(found.needs_grant.iter().cloned().collect());
@@ -146,65 +138,11 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
 }
 
 async fn allow(house: &House, manifest: &Manifest, origins: &[String]) -> Result<()> {
-    let mut grant = Grant::default();
-    for given in origins {
-        let origin = rules::origin_of(given)
-            .with_context(|| format!("--allow-private: `{given}` is no origin like http://127.0.0.1:8080"))?;
-        grant.private_origins.insert(origin);
-    }
+    let grant = Grant { private_origins: settings::origins(origins)?, ..Grant::default() };
     let row = serde_json::to_value(&grant)?;
     let now = house.lender.clock.now_ms();
     house.lender.books.put_object(ObjectKind::Grant, &manifest.id, row, None, None, now).await?;
     Ok(())
-}
-
-/// `name=value`.
-fn pair<'a>(flag: &str, given: &'a str) -> Result<(&'a str, &'a str)> {
-    given.split_once('=').with_context(|| format!("--{flag}: `{given}` is not of the form name=value"))
-}
-
-/// The settings of the zone, valid by the schema, and its secrets.
-fn zone_settings(arguments: &Arguments, manifest: &Manifest) -> Result<(Json, Secrets)> {
-    let schema = &manifest.settings;
-    let mut given = match &arguments.settings_file {
-        None => Json::Object(Map::new()),
-        Some(file) => {
-            let text = std::fs::read_to_string(file).with_context(|| format!("{} can't be read", file.display()))?;
-            serde_json::from_str(&text)
-                .map_err(|e| anyhow::anyhow!("{}:{}:{}: {e}", file.display(), e.line(), e.column()))?
-        }
-    };
-    let mut secrets: BTreeMap<String, String> = settings::take_secrets(schema, &mut given).into_iter().collect();
-    let slots = settings::secret_slots(schema);
-    for text in &arguments.settings {
-        let (name, value) = pair("setting", text)?;
-        if slots.iter().any(|slot| slot == name) {
-            bail!("`{name}` is a secret: put it into a file and say --secret-file {name}=<path>");
-        }
-        let is_text = schema.pointer(&format!("/properties/{name}/type")).is_none_or(|t| t == "string");
-        let value = if is_text { None } else { serde_json::from_str(value).ok() }.unwrap_or_else(|| value.into());
-        given.as_object_mut().context("the settings are no JSON object")?.insert(name.to_owned(), value);
-    }
-    for text in &arguments.secrets {
-        let (name, path) = pair("secret-file", text)?;
-        if !slots.iter().any(|slot| slot == name) {
-            bail!("the manifest has no secret `{name}`; it has: {}", slots.join(", "));
-        }
-        let value = std::fs::read_to_string(path).with_context(|| format!("{path} can't be read"))?;
-        secrets.insert(name.to_owned(), value.lines().next().unwrap_or_default().to_owned());
-    }
-    let errors = settings::check(schema, &given);
-    if !errors.is_empty() {
-        let lines: Vec<String> = errors.iter().map(|e| format!("  {e}")).collect();
-        bail!("the settings are not what the manifest asks for:\n{}", lines.join("\n"));
-    }
-    let required = schema.get("required").and_then(Json::as_array).into_iter().flatten().filter_map(Json::as_str);
-    for name in required.filter(|name| slots.iter().any(|slot| slot == name)) {
-        if secrets.get(name).is_none_or(String::is_empty) {
-            bail!("the secret `{name}` is missing: put it into a file and say --secret-file {name}=<path>");
-        }
-    }
-    Ok((given, secrets.into_iter().collect()))
 }
 
 /// Does it, with the probe before it where a host would probe.
