@@ -99,6 +99,17 @@ impl Peer {
         Self(info.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |info| info.0.ip()))
     }
 
+    /// Whose request it is: the other end of the connection, or, where that is one of our proxies, whom the proxy names last in
+    /// `X-Forwarded-For` (what stands before that is the client's own tale). None: a proxy that names nobody.
+    pub fn behind(self, headers: &HeaderMap, proxies: &[IpAddr]) -> Option<IpAddr> {
+        let peer = self.0.to_canonical();
+        if !proxies.contains(&peer) {
+            return Some(peer);
+        }
+        let said = headers.get_all("x-forwarded-for").iter().next_back()?.to_str().ok()?;
+        said.rsplit(',').next()?.trim().parse::<IpAddr>().ok().map(|ip| ip.to_canonical())
+    }
+
     /// Passes a refusal on. One that says `code` means that a secret was wrong: those are counted, and many are too many.
     pub fn refused(self, api: &Api, code: &'static str, problem: Problem) -> Problem {
         if problem.code != code {

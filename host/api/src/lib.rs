@@ -13,6 +13,7 @@ mod hooks;
 mod jobs;
 mod log;
 pub mod metrics;
+mod names;
 pub mod openapi;
 mod operations;
 mod pauses;
@@ -27,7 +28,7 @@ mod traces;
 mod wire;
 mod zones;
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     Router,
@@ -36,6 +37,7 @@ use axum::{
     middleware::{Next, from_fn},
     response::{IntoResponse, Response},
 };
+use ipnet::IpNet;
 use utoipa_axum::{
     router::{OpenApiRouter, UtoipaMethodRouterExt},
     routes,
@@ -62,6 +64,10 @@ pub struct Settings {
     pub metrics_open: bool,
     /// The most wasm stores that may be alive at once, to be shown.
     pub plugin_slots: u32,
+    /// Who may read the list of names.
+    pub names_allow: Vec<IpNet>,
+    /// Whose `X-Forwarded-For` is believed there.
+    pub proxies: Vec<IpAddr>,
 }
 
 /// What all handlers share.
@@ -93,6 +99,8 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(services::show, services::put, services::delete))
         .routes(routes!(services::act))
         .routes(routes!(log::of_service))
+        .routes(routes!(names::of_service))
+        .routes(routes!(names::list))
         .routes(routes!(operations::show))
         .routes(routes!(log::of_operation))
         .routes(routes!(operations::resume))
@@ -108,6 +116,7 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(zones::plan))
         .routes(routes!(zones::repair))
         .routes(routes!(zones::records))
+        .routes(routes!(zones::parent))
         .routes(routes!(jobs::list))
         .routes(routes!(jobs::show))
         .routes(routes!(jobs::force))

@@ -23,6 +23,8 @@ impl From<ZoneError> for Problem {
             ZoneError::NoZone(_) => Self::new(StatusCode::NOT_FOUND, "not-found", text),
             ZoneError::Unreadable(_) => Self::new(StatusCode::CONFLICT, "unreadable", text),
             ZoneError::ManyRemovals { .. } => Self::new(StatusCode::CONFLICT, "many-removals", text),
+            ZoneError::NotClassless(_) => Self::new(StatusCode::CONFLICT, "not-classless", text),
+            ZoneError::NoResolver(_) => Self::new(StatusCode::BAD_GATEWAY, "resolver", text),
             ZoneError::Off(_) => Self::new(StatusCode::CONFLICT, "zone-off", text),
             ZoneError::Parked { .. } => Self::new(StatusCode::CONFLICT, "zone-parked", text),
             ZoneError::Provider(problem) => {
@@ -62,15 +64,12 @@ pub struct Repair {
     removals: bool,
 }
 
-/// Makes the records that differ due at once; the queue then reads, and writes what is not so. Other people's records stay.
+/// Makes the records that differ due at once; the queue then reads, and writes what is not so. Other people's records stay. Refused as
+/// `many-removals` when so much of what is ours would go that it needs a yes, as `zone-off` and `zone-parked` when nothing would be sent.
 #[utoipa::path(
     post, path = "/v1/admin/zones/{name}/repair", tag = "admin", operation_id = "repair-zone", request_body = Repair,
     params(("name" = String, Path, description = "The zone's name.")), security(("token" = ["admin"])),
-    responses(
-        (status = 200, description = "The plan that it went by, and how many records are due now.", body = Value),
-        (status = 409, description = "`many-removals`: so much of what is ours would go that it needs a yes. `zone-off`: it is switched \
-            off. `zone-parked`: its credentials were refused.")
-    )
+    responses((status = 200, description = "The plan that it went by, and how many records are due now.", body = Value))
 )]
 pub async fn repair(
     caller: Allowed<scope::Admin>,
@@ -96,4 +95,20 @@ pub async fn records(
     _: NoQuery,
 ) -> Result<Json<Value>, Problem> {
     Ok(Json(json!(api.engine.zone_records(&name).await?)))
+}
+
+/// What whoever holds the parent of a classless reverse zone (RFC 2317) must enter, and what of it is there. Refused as `not-classless`
+/// for a zone of plain names.
+#[utoipa::path(
+    get, path = "/v1/admin/zones/{name}/parent", tag = "admin", operation_id = "show-zone-parent",
+    params(("name" = String, Path, description = "The zone's name.")), security(("token" = ["admin"])),
+    responses((status = 200, description = "NS and one CNAME an address; `present` is null where nobody answered.", body = Value))
+)]
+pub async fn parent(
+    _: Allowed<scope::Admin>,
+    State(api): State<Api>,
+    Path(name): Path<String>,
+    _: NoQuery,
+) -> Result<Json<Value>, Problem> {
+    Ok(Json(json!(api.engine.zone_parent(&name).await?)))
 }

@@ -5,11 +5,13 @@
 
 use std::{
     ffi::{OsStr, OsString},
+    net::{IpAddr, SocketAddr},
     num::{NonZeroU32, NonZeroUsize},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result, anyhow};
+use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 use toml::{Table, Value};
 
@@ -58,6 +60,8 @@ pub struct Config {
     pub engine: EngineSection,
     pub plugins: PluginSection,
     pub retention: RetentionSection,
+    pub dns: DnsSection,
+    pub names: NamesSection,
     pub traces: TracesSection,
 }
 
@@ -90,6 +94,34 @@ fn claim_ttl<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error
 pub struct PluginSection {
     /// Wasm stores alive at once.
     pub slots: NonZeroU32,
+}
+
+/// `[dns]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DnsSection {
+    /// Whom to ask what the world sees of names: `192.0.2.53` or `192.0.2.53:5353`. Empty = the system's resolvers.
+    #[serde(deserialize_with = "servers")]
+    pub resolvers: Vec<SocketAddr>,
+}
+
+fn servers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SocketAddr>, D::Error> {
+    let server = |text: &String| {
+        text.parse().or_else(|_| text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53))).map_err(|_| {
+            serde::de::Error::custom(format!("`{text}` is no address like 192.0.2.53 or [2001:db8::53]:5353"))
+        })
+    };
+    Vec::<String>::deserialize(deserializer)?.iter().map(server).collect()
+}
+
+/// `[names]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NamesSection {
+    /// Networks whose machines may read `GET /v1/names` without a token.
+    pub allow: Vec<IpNet>,
+    /// Addresses of proxies in front of the host, whose `X-Forwarded-For` is believed there.
+    pub proxies: Vec<IpAddr>,
 }
 
 /// `[traces]`
@@ -165,6 +197,8 @@ impl Default for Config {
             engine: EngineSection::default(),
             plugins: PluginSection::default(),
             retention: RetentionSection::default(),
+            dns: DnsSection::default(),
+            names: NamesSection::default(),
             traces: TracesSection::default(),
         }
     }

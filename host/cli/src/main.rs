@@ -161,6 +161,13 @@ enum ServiceCommand {
         #[command(flatten)]
         remote: RemoteArguments,
     },
+    /// Its addresses: the names that they should have, and what the world says of them now. The exit code is 1 if not all are confirmed
+    /// both ways.
+    Names {
+        id: String,
+        #[command(flatten)]
+        remote: RemoteArguments,
+    },
     /// The log of its last operation.
     Log {
         id: String,
@@ -222,6 +229,7 @@ async fn run(command: Command) -> Result<()> {
         Command::Zone(command) => zone::run(command).await,
         Command::Service(ServiceCommand::List(remote)) => remote::services(&remote).await,
         Command::Service(ServiceCommand::Show { id, remote }) => remote::service(&remote, &id).await,
+        Command::Service(ServiceCommand::Names { id, remote }) => zone::names(&remote, &id).await,
         Command::Service(ServiceCommand::Log { id, remote }) => remote::log(&remote, &id).await,
     }
 }

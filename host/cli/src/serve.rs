@@ -69,6 +69,7 @@ pub async fn serve(config: Config) -> Result<()> {
         concurrency: config.engine.concurrency.get(),
         keep_events_days: config.retention.events_days.get(),
         keep_audit_days: config.retention.audit_days.get(),
+        resolvers: config.dns.resolvers.clone(),
         ..EngineConfig::default()
     };
     let engine = Engine::new(books, clock, Arc::clone(&runtime), Arc::new(executor), engine_config);
@@ -82,6 +83,8 @@ pub async fn serve(config: Config) -> Result<()> {
         metrics: Some(metrics),
         metrics_open: config.metrics_open,
         plugin_slots: config.plugins.slots.get(),
+        names_allow: config.names.allow.clone(),
+        proxies: config.names.proxies.clone(),
     };
     let (door, shut) = Door::new(listener, stopped.clone());
     let api = door::turning_away(wharf_api::router(Api::new(Arc::clone(&engine), runtime, lender, settings)), stopped);

@@ -1,4 +1,4 @@
-//! `wharf zone`: what providers have, how it differs from what should be, and mending that.
+//! `wharf zone`: what providers have, how it differs from what should be, and mending that; and what others must enter.
 
 use anyhow::{Result, ensure};
 use clap::Subcommand;
@@ -22,6 +22,13 @@ pub enum ZoneCommand {
         /// With --apply: even if a large part of our records there would be removed.
         #[arg(long, requires = "apply")]
         yes: bool,
+        #[command(flatten)]
+        remote: RemoteArguments,
+    },
+    /// What whoever holds the parent of a classless reverse zone (RFC 2317) must enter: NS, and a CNAME for each address. What is not
+    /// there yet is marked; the exit code is 1 if there is any.
+    Parent {
+        zone: String,
         #[command(flatten)]
         remote: RemoteArguments,
     },
@@ -54,6 +61,28 @@ pub async fn run(command: ZoneCommand) -> Result<()> {
                 number("rechecked"),
                 number("hurried")
             );
+            Ok(())
+        }
+        ZoneCommand::Parent { zone, remote } => {
+            let plan = remote::get(&remote, &format!("/v1/admin/zones/{}/parent", segment(&zone)), &[]).await?;
+            let records = list(&plan, "records");
+            // As a zone file has it, so that it can be handed on.
+            println!(
+                "; {} for {}, to be entered in {}",
+                text(&plan, "/covers"),
+                text(&plan, "/dns_zone"),
+                text(&plan, "/parent")
+            );
+            for record in records {
+                let note = match record.get("present").and_then(Value::as_bool) {
+                    Some(true) => "",
+                    Some(false) => "\t; missing",
+                    None => "\t; nobody answered",
+                };
+                println!("{}\tIN\t{}\t{}{note}", text(record, "/name"), text(record, "/rtype"), text(record, "/value"));
+            }
+            let there = |record: &&Value| record.get("present").and_then(Value::as_bool) == Some(true);
+            ensure!(records.iter().all(|r| there(&r)), "not all of it is there");
             Ok(())
         }
         ZoneCommand::Records { zone, remote } => {
@@ -100,4 +129,34 @@ fn show(plan: &Value) {
     if plan.get("complete").and_then(Value::as_bool) != Some(true) {
         println!("the provider did not show everything: what is not seen is not said to be missing");
     }
+}
+
+/// `wharf service names`.
+pub async fn names(remote: &RemoteArguments, id: &str) -> Result<()> {
+    let all = remote::get(remote, &format!("/v1/services/{}/names", segment(id)), &[]).await?;
+    let all = all.as_array().map(Vec::as_slice).unwrap_or_default();
+    for one in all {
+        let words = |key: &str| list(one, key).iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ");
+        let (ptr, forward) = (words("ptr"), words("forward"));
+        let arrow = |text: &str| if text.is_empty() { String::new() } else { format!(" -> {text}") };
+        println!("{:<15}  {}{}{}", text(one, "/verdict"), text(one, "/address"), arrow(&ptr), arrow(&forward));
+        for ours in list(one, "ours") {
+            let state =
+                if ours.get("written").and_then(Value::as_bool) == Some(true) { "written" } else { "not written" };
+            let why = ours.get("reason").and_then(Value::as_str).map(|r| format!(": {r}")).unwrap_or_default();
+            println!(
+                "    ours in {}: {} {} ({state}{why})",
+                text(ours, "/zone"),
+                text(ours, "/name"),
+                text(ours, "/value")
+            );
+        }
+        for key in ["warning", "error"] {
+            if let Some(said) = one.get(key).and_then(Value::as_str) {
+                println!("    {said}");
+            }
+        }
+    }
+    ensure!(all.iter().all(|one| text(one, "/verdict") == "pass"), "not all addresses are confirmed both ways");
+    Ok(())
 }

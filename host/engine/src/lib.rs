@@ -9,6 +9,7 @@ mod deliveries;
 mod dns;
 mod effects;
 mod jobs;
+pub mod names;
 mod notices;
 pub mod pause;
 pub mod presence;
@@ -22,13 +23,14 @@ pub mod zones;
 
 use std::{
     collections::HashMap,
+    net::SocketAddr,
     sync::{Arc, Mutex},
 };
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::sync::{Notify, watch};
 use uuid::Uuid;
-use wharf_capabilities::effects::Effector;
+use wharf_capabilities::{dns::look::Look, effects::Effector};
 use wharf_model::{Clock, Millis};
 use wharf_plugins::Runtime;
 use wharf_store::Books;
@@ -66,6 +68,8 @@ pub struct EngineConfig {
     /// Where chance begins (jitter, the id of the process): given in simulations, so that the same seed is the same run.
     /// `None` = the system's randomness.
     pub seed: Option<u64>,
+    /// Whom to ask what the world sees of names; empty = the system's resolvers.
+    pub resolvers: Vec<SocketAddr>,
 }
 
 impl Default for EngineConfig {
@@ -86,6 +90,7 @@ impl Default for EngineConfig {
             keep_events_days: 90,
             keep_audit_days: 730,
             seed: None,
+            resolvers: Vec::new(),
         }
     }
 }
@@ -109,6 +114,8 @@ pub struct Engine {
     pub(crate) rest_seen: jobs::RestSeen,
     /// Until when providers asked to be left alone, by what zones log in with.
     pub(crate) resting: Mutex<HashMap<String, Millis>>,
+    /// Who looks names up; none = nobody has asked yet.
+    pub(crate) look: Mutex<Option<Arc<dyn Look>>>,
     pub(crate) kill: kill::KillPoints,
 }
 
@@ -142,6 +149,7 @@ impl Engine {
             job_work: Notify::new(),
             rest_seen: jobs::RestSeen::default(),
             resting: Mutex::default(),
+            look: Mutex::default(),
             kill: kill::KillPoints::default(),
         })
     }

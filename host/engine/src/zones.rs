@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
-use wharf_capabilities::call::ZoneBinding;
+use wharf_capabilities::{call::ZoneBinding, dns::look::NoAnswer};
 use wharf_model::{
     object::{ObjectKind, Zone},
     record::{Record, RecordKey},
@@ -48,6 +48,12 @@ pub enum ZoneError {
     Off(String),
     #[error("the zone `{name}` is parked, so its provider is not asked: mend it, then save or test the zone: {reason}")]
     Parked { name: String, reason: String },
+    #[error(
+        "`{0}` is no classless reverse zone: its name does not begin with a range (`64/26`, `64-26`, `64-127`), and it has no `covers`"
+    )]
+    NotClassless(String),
+    #[error(transparent)]
+    NoResolver(NoAnswer),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -146,11 +152,11 @@ pub struct ZoneRecords {
 }
 
 /// What a provider showed.
-struct Seen {
-    zone: Zone,
-    serial: Option<String>,
-    complete: bool,
-    sets: Vec<RrSet>,
+pub(crate) struct Seen {
+    pub(crate) zone: Zone,
+    pub(crate) serial: Option<String>,
+    pub(crate) complete: bool,
+    pub(crate) sets: Vec<RrSet>,
 }
 
 impl Engine {
@@ -265,13 +271,13 @@ impl Engine {
     }
 
     /// A zone as it is configured.
-    async fn zone(&self, name: &str) -> Result<Zone, ZoneError> {
+    pub(crate) async fn zone(&self, name: &str) -> Result<Zone, ZoneError> {
         let object = self.books.object(ObjectKind::Zone, name).await?;
         let object = object.ok_or_else(|| ZoneError::NoZone(name.to_owned()))?;
         serde_json::from_value(object.body).map_err(|_| ZoneError::Unreadable(name.to_owned()))
     }
 
-    async fn see(&self, name: &str, what: Selector) -> Result<Seen, ZoneError> {
+    pub(crate) async fn see(&self, name: &str, what: Selector) -> Result<Seen, ZoneError> {
         let zone = self.zone(name).await?;
         Self::not_parked(name, &zone)?;
         let binding = ZoneBinding::new(name, zone.clone(), format!("look-{name}"));

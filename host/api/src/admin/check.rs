@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use rand::RngExt;
 use serde_json::{Value, json};
+use wharf_capabilities::dns;
 use wharf_model::{
     manifest::World,
     object::{Grant, Hook, Image, ObjectKind, Panel, Plan, Pool, Server, Zone},
@@ -44,9 +45,10 @@ pub async fn check(api: &Api, kind: ObjectKind, name: &str, bytes: &[u8]) -> Res
         ObjectKind::Plan => check_plan(api, row(&parse::<PlanBody>(bytes)?)?).await,
         ObjectKind::Zone => {
             let mut zone: Zone = row(&parse::<ZoneBody>(bytes)?)?;
-            zone.zone = wharf_capabilities::dns::names::canonical(&zone.zone);
+            zone.zone = dns::names::canonical(&zone.zone);
             // An admin has acted.
             zone.parked = None;
+            check_covers(&zone)?;
             let secrets = settings(api, &zone.plugin, World::DnsProvider, &mut zone.settings)?;
             Ok(Checked { secrets, ..Checked::plain(&zone) })
         }
@@ -119,6 +121,21 @@ fn settings(api: &Api, plugin: &str, world: World, settings: &mut Value) -> Resu
     }
     wharf_plugins::settings::effective(&manifest, settings, &BTreeMap::new()).map_err(in_settings)?;
     Ok(secrets)
+}
+
+/// A range of a classless reverse zone (RFC 2317) is a part of a /24, and its first address is written.
+fn check_covers(zone: &Zone) -> Result<(), Problem> {
+    let Some(range) = zone.covers else { return Ok(()) };
+    let wrong = if !(25..=32).contains(&range.prefix_len()) || range.addr() != range.network() {
+        Some("is a part of a /24, as in 192.0.2.64/26")
+    } else if dns::classless::range(zone).is_none() {
+        Some("is not needed: this zone holds the addresses' plain names. Leave it out")
+    } else if dns::names::classless(&zone.zone).is_some_and(|named| named != range) {
+        Some("is another range than the zone's name says")
+    } else {
+        None
+    };
+    wrong.map_or(Ok(()), |text| Err(Problem::field("covers", text)))
 }
 
 fn check_pool(pool: Pool) -> Result<Checked, Problem> {

@@ -202,7 +202,9 @@ async fn metrics_need_a_token_unless_they_are_set_open() {
     let world = World::new().await;
     assert_eq!(world.call("GET", "/metrics").nobody().send().await.refusal(), (401, "token".into()));
     let (_, exporter) = Exporter::build().unwrap();
-    let open = World::with(Settings { metrics: Some(exporter), metrics_open: true, plugin_slots: 8 }).await;
+    let open =
+        World::with(Settings { metrics: Some(exporter), metrics_open: true, plugin_slots: 8, ..Settings::default() })
+            .await;
     assert_eq!(open.call("GET", "/metrics").nobody().send().await.status, 200);
     assert_eq!(open.call("GET", "/v1/services").nobody().send().await.status, 401, "and nothing else is open");
 }

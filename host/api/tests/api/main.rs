@@ -11,3 +11,4 @@ mod operate;
 mod secrets;
 mod services;
 mod world;
+mod zones;

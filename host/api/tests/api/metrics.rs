@@ -15,7 +15,9 @@ fn value(text: &str, series: &str) -> f64 {
 async fn a_scrape_shows_operations_services_queues_stores_memory_and_requests() {
     let (recorder, exporter) = Exporter::build().unwrap();
     let _recording = metrics::set_default_local_recorder(&recorder);
-    let world = World::with(Settings { metrics: Some(exporter), metrics_open: false, plugin_slots: 8 }).await;
+    let world =
+        World::with(Settings { metrics: Some(exporter), metrics_open: false, plugin_slots: 8, ..Settings::default() })
+            .await;
     let reader = world.token(&["metrics:read"], None).await;
     let scrape = async || {
         let answer = world.call("GET", "/metrics").token(&reader).send().await;
@@ -62,7 +64,9 @@ async fn a_scrape_shows_operations_services_queues_stores_memory_and_requests() 
 async fn a_scrape_shows_how_jobs_stand_and_what_is_paused() {
     let (recorder, exporter) = Exporter::build().unwrap();
     let _recording = metrics::set_default_local_recorder(&recorder);
-    let world = World::with(Settings { metrics: Some(exporter), metrics_open: true, plugin_slots: 8 }).await;
+    let world =
+        World::with(Settings { metrics: Some(exporter), metrics_open: true, plugin_slots: 8, ..Settings::default() })
+            .await;
     let scrape = async || world.get("/metrics").await.text;
     assert_eq!(value(&scrape().await, "wharf_pauses"), 0.0);
     let now = world.api.lender.clock.now_ms();

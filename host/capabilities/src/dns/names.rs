@@ -6,6 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
+use ipnet::Ipv4Net;
 
 /// Longest name, without the final dot.
 const NAME_MAX: usize = 253;
@@ -129,36 +130,42 @@ pub fn reverse_name(ip: IpAddr) -> Result<String, NameError> {
     }
 }
 
-/// Where the PTR of an address stands in a zone; none = not in this zone. A zone named after RFC 2317 (`64/26`, `64-26`
-/// or `64-127` in front) holds it under its last octet.
-pub fn ptr_owner(zone: &str, ip: IpAddr) -> Option<String> {
+/// Where the PTR of an address stands in a zone; none = not in this zone. A classless zone (RFC 2317) holds it under its last octet:
+/// one that `covers` the address, or whose name says so.
+pub fn ptr_owner(zone: &str, covers: Option<Ipv4Net>, ip: IpAddr) -> Option<String> {
     let name = reverse_name(ip).ok()?;
     if matches(zone, &name) {
         return Some(name);
     }
     let IpAddr::V4(v4) = ip else { return None };
-    let last = is_classless(zone, v4)?;
-    Some(format!("{last}.{}", canonical(zone)))
+    let range = covers.or_else(|| classless(zone))?;
+    let [.., last] = v4.octets();
+    range.contains(&v4).then(|| format!("{last}.{}", canonical(zone)))
 }
 
-/// The last octet, if this is an RFC 2317 zone that covers the address.
-fn is_classless(zone: &str, ip: Ipv4Addr) -> Option<u8> {
+/// The addresses that a zone holds by its name: `64/26`, `64-26` or `64-127` before the name of a /24 (RFC 2317 §4).
+pub fn classless(zone: &str) -> Option<Ipv4Net> {
     let zone = labels(zone);
-    let (first, rest) = zone.split_first()?;
-    let [a, b, c, d] = ip.octets();
-    let parent = [c.to_string(), b.to_string(), a.to_string(), "in-addr".to_owned(), "arpa".to_owned()];
-    if rest != parent {
+    let [first, c, b, a, arpa @ ..] = zone.as_slice() else { return None };
+    if arpa != ["in-addr", "arpa"] {
         return None;
     }
+    let octet = |label: &String| label.parse::<u8>().ok().filter(|n| n.to_string() == *label);
     let (start, end) = first.split_once(['/', '-'])?;
-    let (start, end): (u32, u32) = (start.parse().ok()?, end.parse().ok()?);
+    let (start, end): (u8, u8) = (start.parse().ok()?, end.parse().ok()?);
+    let first_address = Ipv4Addr::new(octet(a)?, octet(b)?, octet(c)?, start);
     // A range has the size of a power of two and begins at a multiple of it; what is none is a prefix length.
-    let size = match end.checked_sub(start).map(|d| d + 1) {
-        Some(size) if !first.contains('/') && size > 1 && size.is_power_of_two() && start.is_multiple_of(size) => size,
-        _ if (25..=32).contains(&end) => 1 << (32 - end),
+    let size = end.checked_sub(start).map(|d| u32::from(d) + 1);
+    let length = match size {
+        Some(size)
+            if !first.contains('/') && size > 1 && size.is_power_of_two() && u32::from(start).is_multiple_of(size) =>
+        {
+            32 - u8::try_from(size.ilog2()).ok()?
+        }
+        _ if (25..=32).contains(&end) => end,
         _ => return None,
     };
-    (u32::from(d) >= start && u32::from(d) < start + size).then_some(d)
+    Ipv4Net::new(first_address, length).ok().filter(|net| net.network() == first_address)
 }
 
 #[cfg(test)]
@@ -238,7 +245,7 @@ mod tests {
 
     #[test]
     fn a_classless_zone_holds_the_last_octet_of_what_it_covers() {
-        let owner = |zone: &str, ip: &str| ptr_owner(zone, ip.parse().unwrap());
+        let owner = |zone: &str, ip: &str| ptr_owner(zone, None, ip.parse().unwrap());
         for zone in ["64/26.2.0.192.in-addr.arpa", "64-26.2.0.192.in-addr.arpa", "64-127.2.0.192.in-addr.arpa."] {
             assert_eq!(owner(zone, "192.0.2.70").unwrap(), format!("70.{}", canonical(zone)), "{zone}");
             assert_eq!(owner(zone, "192.0.2.63"), None, "{zone}");
@@ -248,5 +255,25 @@ mod tests {
         assert_eq!(owner("0-31.2.0.192.in-addr.arpa", "192.0.2.31").unwrap(), "31.0-31.2.0.192.in-addr.arpa.");
         assert_eq!(owner("2.0.192.in-addr.arpa", "192.0.2.1").unwrap(), "1.2.0.192.in-addr.arpa.");
         assert_eq!(owner("example.com", "192.0.2.1"), None);
+        for none in [
+            "70/26.2.0.192.in-addr.arpa",
+            "64/33.2.0.192.in-addr.arpa",
+            "a/26.2.0.192.in-addr.arpa",
+            "0/25.2.0.in-addr.arpa",
+        ] {
+            assert_eq!(classless(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn a_classless_zone_can_have_any_name_if_it_is_said_what_it_covers() {
+        let covers = Some("192.0.2.64/26".parse().unwrap());
+        let owner = |zone: &str, ip: &str| ptr_owner(zone, covers, ip.parse().unwrap());
+        for zone in ["customer-a.2.0.192.in-addr.arpa", "rev.customer.example."] {
+            assert_eq!(owner(zone, "192.0.2.70").unwrap(), format!("70.{}", canonical(zone)), "{zone}");
+            assert_eq!(owner(zone, "192.0.2.128"), None, "{zone}");
+            assert_eq!(owner(zone, "2001:db8::1"), None, "{zone}");
+        }
+        assert_eq!(owner("2.0.192.in-addr.arpa", "192.0.2.70").unwrap(), "70.2.0.192.in-addr.arpa.", "the plain name");
     }
 }

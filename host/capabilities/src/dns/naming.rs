@@ -28,6 +28,8 @@ use crate::{
     http::rules::expanded_origin,
 };
 
+/// The fact of a service in which the host keeps the name that was declared, for who names things in another way than by zones.
+pub const DECLARED: &str = "declared-name";
 /// Addresses that one name may have.
 const ADDRESSES: usize = 256;
 
@@ -85,7 +87,7 @@ pub fn wanted_records(
         let target = own.as_deref().unwrap_or(fqdn);
         let found: Vec<_> = zones
             .iter()
-            .filter_map(|(n, z)| names::ptr_owner(&z.zone, lease.address).map(|owner| (n, z, owner)))
+            .filter_map(|(n, z)| names::ptr_owner(&z.zone, z.covers, lease.address).map(|owner| (n, z, owner)))
             .collect();
         if found.is_empty() {
             wanted.homeless.insert(format!("the reverse name of {}", lease.address));
@@ -197,6 +199,9 @@ impl CallState {
         }
         for name in &wanted.homeless {
             self.log.push("info", &format!("no zone holds {name}: it is written nowhere"), Vec::new());
+        }
+        if let Bound::Operation(binding) = &mut self.bound {
+            binding.facts.insert(DECLARED.to_owned(), Some(fqdn));
         }
         let now = self.lender.clock.now_ms();
         self.lender

@@ -131,7 +131,7 @@ mod tests {
             advice.contains("64-26.2.0.192.in-addr.arpa") && advice.contains("64-127.2.0.192.in-addr.arpa"),
             "{advice}"
         );
-        let owner = crate::dns::names::ptr_owner(&zones.zones[0], "192.0.2.70".parse().unwrap());
+        let owner = crate::dns::names::ptr_owner(&zones.zones[0], None, "192.0.2.70".parse().unwrap());
         assert_eq!(owner.unwrap(), "70.64/26.2.0.192.in-addr.arpa.");
         assert_eq!(of("192.0.2.0/31").zones, ["0/31.2.0.192.in-addr.arpa"]);
     }
