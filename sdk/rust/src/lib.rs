@@ -11,8 +11,8 @@
 //!
 //! Guarantees: a panic's text reaches the log before the call ends ([`panics`]); [`Failure`], [`Ext`] and [`log`] are
 //! the same types in every world; nothing here reaches outside the host by another way than the imports of the world.
-//! Pure helpers ([`names`], [`http::Request`]) run and are tested on any machine; calls into the host exist only in a
-//! component, and panic elsewhere (the log alone goes to standard error).
+//! Pure helpers ([`names`], `text`, `batch`, `forms`, [`http::Request`]) run and are tested on any machine; calls into the host
+//! exist only in a component, and panic elsewhere (the log alone goes to standard error).
 
 pub mod base;
 pub mod failure;
