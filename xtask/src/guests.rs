@@ -40,7 +40,10 @@ impl Language {
     /// What is laid beside the plugin's own files.
     fn parts(self) -> Parts {
         match self {
-            Self::Python => &[("sdk/python/wharf_sdk", "vendor/wharf_sdk"), (".ci/requirements.txt", "tools.txt")],
+            Self::Python => &[
+                ("sdk/python/wharf_sdk", "vendor/wharf_sdk"),
+                ("sdk/python/template/requirements.txt", "requirements.txt"),
+            ],
             Self::JavaScript => &[
                 ("sdk/js/src", "vendor/wharf-sdk"),
                 ("sdk/js/template/build.mjs", "build.mjs"),
@@ -213,7 +216,7 @@ mod tests {
         let again = || lay_out(plugin.path(), Language::Python, place.path()).unwrap();
         assert_eq!(Language::of(plugin.path()), Some(Language::Python));
         assert!(again() && !again());
-        for there in ["src/app.py", "wit/deps/dns/dns.wit", "vendor/wharf_sdk/batch.py", "tools.txt"] {
+        for there in ["src/app.py", "wit/deps/dns/dns.wit", "vendor/wharf_sdk/batch.py", "requirements.txt"] {
             assert!(place.path().join(there).is_file(), "{there}");
         }
         assert!(!place.path().join("wit/released").exists());

