@@ -131,7 +131,10 @@ pub fn write_if_new(path: &Path, bytes: &[u8]) -> Result<bool, BuildError> {
     if std::fs::read(path).is_ok_and(|old| old == bytes) {
         return Ok(false);
     }
-    std::fs::write(path, bytes).map_err(|e| BuildError::written(path, e))?;
+    // Beside it first: whoever reads meanwhile gets the old file or the new one, and a file that is linked elsewhere stays there.
+    let part = path.with_extension("part");
+    std::fs::write(&part, bytes).map_err(|e| BuildError::written(&part, e))?;
+    std::fs::rename(&part, path).map_err(|e| BuildError::written(path, e))?;
     Ok(true)
 }
 
