@@ -290,7 +290,7 @@ async fn a_provider_is_told_its_settings_but_no_secret() {
     assert!((9_000..=10_000).contains(&call.deadline_ms(this()).await.unwrap()));
     HostCall::progress(&mut call, this(), 30, 20).await.unwrap();
     let wharf_capabilities::call::Bound::Zone(binding) = &call.bound else { panic!("not a zone") };
-    assert_eq!(binding.progress, Some((20, 20)));
+    assert_eq!(binding.progress.get(), Some((20, 20)));
     // About something else it is nothing.
     assert!(lab.hook(json!({})).config(this(), "server-url".into()).await.is_err());
 }

@@ -32,17 +32,21 @@ fn page(path: &str) -> String {
 fn badge_in_the_book(id: &str) -> Badge {
     let book = page("docs/conformance.md");
     let row = format!("| `{id}` | ");
-    let word = book.lines().find_map(|line| line.strip_prefix(&row)?.split(' ').next());
+    let word = book.lines().find_map(|line| line.strip_prefix(&row)?.split([' ', ';']).next());
     let all = [Badge::Core, Badge::Hosting, Badge::Scale];
     let found = all.into_iter().find(|badge| Some(badge.as_str()) == word);
     found.unwrap_or_else(|| panic!("docs/conformance.md has no row `{row}…` with a badge"))
 }
 
-/// The badge is what the book says, and exactly these cases do not apply.
+/// The badge is the book's or a higher one, and exactly these cases do not pass. Who writes record by record may not be done with
+/// the 3,501 of case 33 within a case's minute on a slow machine: the book gives those no more than hosting.
 fn holds(id: &str, report: &Report, apart: &[u8]) {
     println!("{report}");
-    assert_eq!(report.badge(), Some(badge_in_the_book(id)), "see above");
-    let not: Vec<u8> = report.results.iter().filter(|r| !r.verdict.is_passed()).map(|r| r.number).collect();
+    let book = badge_in_the_book(id);
+    assert!(report.badge() >= Some(book), "see above: the book says {}", book.as_str());
+    let slow = |number: u8| number == 33 && book == Badge::Hosting;
+    let not: Vec<u8> =
+        report.results.iter().filter(|r| !r.verdict.is_passed() && !slow(r.number)).map(|r| r.number).collect();
     assert_eq!(not, apart, "cases of {id} that did not pass");
 }
 
@@ -95,11 +99,7 @@ async fn the_provider_of_cloudflare_has_its_badge() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_provider_of_hestiacp_has_its_badge() {
     let report = kit("dns-hestiacp", || Box::new(HestiaCp::default())).await.run_all().await;
-    println!("{report}");
-    // 3,501 records one by one are more than a case's minute on a slow machine: no more than hosting is held to.
-    assert!(report.badge() >= Some(badge_in_the_book("dns-hestiacp")), "see above");
-    let not: Vec<u8> = report.results.iter().filter(|r| !r.verdict.is_passed()).map(|r| r.number).collect();
-    assert!([&[8, 9, 30, 36][..], &[8, 9, 30, 33, 36]].contains(&not.as_slice()), "{not:?}");
+    holds("dns-hestiacp", &report, &[8, 9, 30, 36]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
