@@ -3,13 +3,18 @@
 //! Guarantees that all memories of a store together stay within the call's limit, and all its tables too, whatever the
 //! guest is made of; and that every store that lives is counted.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
 };
 
 use wasmtime::ResourceLimiter;
-use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView, p2::pipe::MemoryOutputPipe};
+use wasmtime_wasi::{
+    HostMonotonicClock, HostWallClock, ResourceTable, WasiCtx, WasiCtxView, WasiView, p2::pipe::MemoryOutputPipe,
+};
 use wharf_capabilities::call::CallState;
 
 use crate::report::Cause;
@@ -36,8 +41,31 @@ struct Wasi {
     stderr: MemoryOutputPipe,
 }
 
+/// Time that stands still: a plugin has the time from `wharf:base/clock`, and waits for nothing.
+struct Still;
+
+impl HostWallClock for Still {
+    fn resolution(&self) -> Duration {
+        Duration::from_secs(1)
+    }
+
+    fn now(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+impl HostMonotonicClock for Still {
+    fn resolution(&self) -> u64 {
+        1
+    }
+
+    fn now(&self) -> u64 {
+        0
+    }
+}
+
 impl Wasi {
-    /// No arguments, environment, files, sockets or names; nothing it prints is kept but the end of what it says before
+    /// No arguments, environment, files, sockets, names or time; nothing it prints is kept but the end of what it says before
     /// a trap.
     fn deny_all() -> Self {
         let stderr = MemoryOutputPipe::new(STDERR_BYTES);
@@ -47,6 +75,8 @@ impl Wasi {
             .allow_udp(false)
             .allow_ip_name_lookup(false)
             .max_random_size(WASI_RANDOM)
+            .wall_clock(Still)
+            .monotonic_clock(Still)
             .build();
         Self { ctx, stderr }
     }

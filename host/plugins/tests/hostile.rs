@@ -268,18 +268,69 @@ async fn a_flood_of_handles_is_stopped() {
 
 #[tokio::test]
 async fn a_plugin_with_wasi_finds_it_empty() {
-    let wasi =
-        "package wasi:cli@0.2.3; interface environment { get-environment: func() -> list<tuple<string, string>>; }";
-    let world = "package test:wasi; world nosy { include wharf:worlds/panel-adapter@0.1.0; import wasi:cli/environment@0.2.3; }";
-    let import = r#"(import "wasi:cli/environment@0.2.3" "get-environment" (func $env (param i32)))"#;
-    // The number of variables, as one digit.
-    let body = "(call $env (i32.const 8192))
+    let packages = [
+        "package wasi:cli@0.2.3; interface environment { get-environment: func() -> list<tuple<string, string>>; }",
+        "package wasi:filesystem@0.2.3; interface types { resource descriptor; }
+         interface preopens { use types.{descriptor}; get-directories: func() -> list<tuple<descriptor, string>>; }",
+        "package wasi:clocks@0.2.3;
+         interface wall-clock { record datetime { seconds: u64, nanoseconds: u32 } now: func() -> datetime; }
+         interface monotonic-clock { now: func() -> u64; }",
+        "package wasi:sockets@0.2.3;
+         interface network {
+           resource network;
+           enum error-code {
+             unknown, access-denied, not-supported, invalid-argument, out-of-memory, timeout, concurrency-conflict,
+             not-in-progress, would-block, invalid-state, new-socket-limit, address-not-bindable, address-in-use,
+             remote-unreachable, connection-refused, connection-reset, connection-aborted, datagram-too-large,
+             name-unresolvable, temporary-resolver-failure, permanent-resolver-failure,
+           }
+           enum ip-address-family { ipv4, ipv6 }
+         }
+         interface instance-network { use network.{network}; instance-network: func() -> network; }
+         interface tcp { resource tcp-socket; }
+         interface tcp-create-socket {
+           use network.{error-code, ip-address-family}; use tcp.{tcp-socket};
+           create-tcp-socket: func(address-family: ip-address-family) -> result<tcp-socket, error-code>;
+         }
+         interface ip-name-lookup {
+           use network.{network, error-code}; resource resolve-address-stream;
+           resolve-addresses: func(network: borrow<network>, name: string) -> result<resolve-address-stream, error-code>;
+         }",
+        "package test:wasi; world nosy {
+           include wharf:worlds/panel-adapter@0.1.0; import wasi:cli/environment@0.2.3;
+           import wasi:filesystem/preopens@0.2.3; import wasi:clocks/wall-clock@0.2.3; import wasi:clocks/monotonic-clock@0.2.3;
+           import wasi:sockets/instance-network@0.2.3; import wasi:sockets/tcp-create-socket@0.2.3;
+           import wasi:sockets/ip-name-lookup@0.2.3;
+         }",
+    ];
+    let imports = r#"
+        (import "wasi:cli/environment@0.2.3" "get-environment" (func $env (param i32)))
+        (import "wasi:filesystem/preopens@0.2.3" "get-directories" (func $dirs (param i32)))
+        (import "wasi:clocks/wall-clock@0.2.3" "now" (func $wall (param i32)))
+        (import "wasi:clocks/monotonic-clock@0.2.3" "now" (func $ticks (result i64)))
+        (import "wasi:sockets/instance-network@0.2.3" "instance-network" (func $net (result i32)))
+        (import "wasi:sockets/tcp-create-socket@0.2.3" "create-tcp-socket" (func $tcp (param i32 i32)))
+        (import "wasi:sockets/ip-name-lookup@0.2.3" "resolve-addresses" (func $resolve (param i32 i32 i32 i32)))"#;
+    // A digit each: variables, folders, the two clocks, whether there is a socket and an address, and why not.
+    let body = r#"
+        (call $env (i32.const 8192))
         (i32.store8 (i32.const 2057) (i32.add (i32.load (i32.const 8196)) (i32.const 48)))
-        (i32.const 1024)";
-    let module = common::adapter_module("x", body, import, "");
-    let component = common::component_of(&[wasi, world], "test:wasi/nosy", &module);
+        (call $dirs (i32.const 8192))
+        (i32.store8 (i32.const 2058) (i32.add (i32.load (i32.const 8196)) (i32.const 48)))
+        (call $wall (i32.const 8192))
+        (i32.store8 (i32.const 2059) (i32.add (i64.ne (i64.load (i32.const 8192)) (i64.const 0)) (i32.const 48)))
+        (i32.store8 (i32.const 2060) (i32.add (i64.ne (call $ticks) (i64.const 0)) (i32.const 48)))
+        (call $tcp (i32.const 0) (i32.const 8192))
+        (i32.store8 (i32.const 2061) (i32.add (i32.load8_u (i32.const 8192)) (i32.const 48)))
+        (i32.store8 (i32.const 2062) (i32.add (i32.load8_u (i32.const 8196)) (i32.const 48)))
+        (call $resolve (call $net) (i32.const 2048) (i32.const 9) (i32.const 8192))
+        (i32.store8 (i32.const 2063) (i32.add (i32.load8_u (i32.const 8192)) (i32.const 48)))
+        (i32.const 1024)"#;
+    let module = common::adapter_module("xxxxxxx", body, imports, "");
+    let component = common::component_of(&packages, "test:wasi/nosy", &module);
     let lab = Lab::new().await;
     lab.install(common::signed(component, &common::manifest("nosy", "1.0.0"))).await;
     assert!(std::env::vars().count() > 0);
-    assert_eq!(lab.ask("nosy").await.unwrap(), "0");
+    // No variable, no folder, no time; errors for a socket (1: access denied) and a name.
+    assert_eq!(lab.ask("nosy").await.unwrap(), "0000111");
 }
