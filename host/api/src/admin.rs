@@ -437,7 +437,7 @@ pub async fn test(
             let failed = |e: wharf_plugins::report::CallError| Problem::new(StatusCode::BAD_GATEWAY, "plugin", e.text);
             let mut session = api.runtime.dns(binding).await.map_err(failed)?;
             let checks = session.test_connection(Some(&dns_name), false).await.map_err(failed)?.answer;
-            if checks.iter().all(|c| c.ok) {
+            if !checks.is_empty() && checks.iter().all(|c| c.ok) {
                 api.engine.release_zone(&name, &caller.name).await?;
             }
             let lines = checks
