@@ -62,6 +62,14 @@ pub async fn play(kit: &Kit, cases: &[&Case], arguments: &Arguments, told: &mut 
     let label = kit.label().unwrap_or_default().trim_end_matches('.').to_owned();
     let before = kit.others().await?;
     let zone = arguments.zone.as_deref().unwrap_or_default();
+    if before.len() > arguments.records && !arguments.yes {
+        bail!(
+            "{zone} holds {} records that are not the kit's, as {}: it does not look like a zone to be thrown away. Nothing was \
+             written. If it is one, say --yes",
+            before.len(),
+            named(before.iter().take(2))
+        );
+    }
     let played = cases.iter().filter(|c| c.is_live()).count();
     eprintln!(
         "This writes into the live zone {zone}: records of the types {}, at {label} and below it, a handful at a time. No other \
@@ -71,14 +79,6 @@ pub async fn play(kit: &Kit, cases: &[&Case], arguments: &Arguments, told: &mut 
         before.len(),
         cases.len(),
     );
-    if before.len() > arguments.records && !arguments.yes {
-        bail!(
-            "{zone} holds {} records that are not the kit's, as {}: it does not look like a zone to be thrown away. Nothing was \
-             written. If it is one, say --yes",
-            before.len(),
-            named(before.iter().take(2))
-        );
-    }
     let went = tokio::select! {
         went = each(kit, cases, told) => went,
         _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("it was interrupted")),
