@@ -44,6 +44,11 @@ fn figures_of_hooks_deploys_and_calls_give_their_rows() {
     let sections = measured(&["hooks", "deploy", "step", "calls", "peers"]);
     // That holds on any machine, however slow.
     assert_eq!(row(&sections, "writes to Proxmox")["met"], true);
+    for what in
+        ["compiled", "start of a runtime", "its first call", "linear memory of a call", "resident memory of one more"]
+    {
+        assert!(row(&sections, &format!("Rust: {what}"))["number"].as_f64().unwrap() > 0.0, "{what}");
+    }
 }
 
 #[test]

@@ -37,7 +37,7 @@ impl Figure for Peers {
         let dir = tempfile::Builder::new().prefix("peers-").tempdir_in(&bench.data)?;
         let lab = Lab::open(dir.path(), &bench.wharf).await?;
         let (id, _) = lab.install(std::fs::read(bench.plugins.join("dns-powerdns.wasm"))?).await?;
-        let wharf: Samples = calls::in_wharf(&lab, &id, calls).await?.into_iter().collect();
+        let wharf: Samples = calls::in_wharf(&lab, &id, calls).await?.times_us.into_iter().collect();
         let mut rows = vec![
             Row::time("Wharf: fresh store, limits, log, p50", wharf.p50())
                 .remark(format!("{calls} calls; p99 {}", crate::stats::time(wharf.p99()))),
