@@ -10,7 +10,7 @@ mod script;
 use serde_json::{Value, json};
 use wharf_testkit::{
     facade::Facade,
-    facades::{cloudflare::Cloudflare, powerdns::PowerDns},
+    facades::{cloudflare::Cloudflare, desec::Desec, powerdns::PowerDns},
     peer::{Asked, Peer},
 };
 
@@ -18,7 +18,11 @@ const ZONE: &str = "example.com.";
 
 /// The façades that octoDNS can be pointed at.
 fn for_octodns() -> Vec<(&'static str, Box<dyn Facade>)> {
-    vec![("cloudflare", Box::<Cloudflare>::default()), ("powerdns", Box::<PowerDns>::default())]
+    vec![
+        ("cloudflare", Box::<Cloudflare>::default()),
+        ("desec", Box::<Desec>::default()),
+        ("powerdns", Box::<PowerDns>::default()),
+    ]
 }
 
 /// The façades that lexicon can be pointed at.

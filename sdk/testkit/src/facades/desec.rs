@@ -191,7 +191,9 @@ impl Desec {
     }
 
     fn ttl(&self, ttl: &Value) -> Result<u32, Value> {
-        let ttl = ttl.as_u64().ok_or_else(|| json!({"ttl": ["A valid integer is required."]}))?;
+        // Django REST framework's IntegerField takes a number or a text of digits.
+        let digits = || ttl.as_str().and_then(|t| t.trim().parse().ok());
+        let ttl = ttl.as_u64().or_else(digits).ok_or_else(|| json!({"ttl": ["A valid integer is required."]}))?;
         if ttl < self.minimum_ttl {
             return Err(
                 json!({"ttl": [format!("Ensure this value is greater than or equal to {}.", self.minimum_ttl)]}),
