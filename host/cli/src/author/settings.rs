@@ -58,7 +58,7 @@ fn secret<'a>(slots: &[String], text: &'a str) -> Result<(&'a str, String)> {
 impl Given {
     /// What is laid over the settings of a façade.
     pub fn laid_over(&self, manifest: &Manifest) -> Result<Json> {
-        let mut laid = self.from_file()?;
+        let mut laid = self.of_file()?;
         for text in &self.settings {
             let (name, value) = pair("setting", text)?;
             let value = value_of(&manifest.settings, name, value);
@@ -67,7 +67,7 @@ impl Given {
         Ok(laid)
     }
 
-    fn from_file(&self) -> Result<Json> {
+    fn of_file(&self) -> Result<Json> {
         match &self.settings_file {
             None => Ok(Json::Object(Map::new())),
             Some(file) => {
@@ -82,7 +82,7 @@ impl Given {
     /// The settings of the zone, valid by the schema, and its secrets.
     pub fn whole(&self, manifest: &Manifest) -> Result<(Json, Secrets)> {
         let schema = &manifest.settings;
-        let mut given = self.from_file()?;
+        let mut given = self.of_file()?;
         let mut secrets: BTreeMap<String, String> = settings::take_secrets(schema, &mut given).into_iter().collect();
         let slots = settings::secret_slots(schema);
         for text in &self.settings {
