@@ -20,7 +20,7 @@ use wharf_testkit::{
     facade::{Facade, Refusal, Request, Response, Wait},
     facades::{cloudflare::Cloudflare, hestiacp::HestiaCp, plain::Plain, powerdns::PowerDns},
     faults::{Fault, Mishap, Target},
-    model::Model,
+    model::{Model, Record},
     peer::Peer,
 };
 use world::{Host, World, component, install};
@@ -215,6 +215,33 @@ async fn one_record_that_is_refused_without_being_named_holds_nobody_else_back()
     assert_eq!(bad.len(), 1);
     assert_eq!(bad[0].key.value, "192.0.2.13");
     assert!(bad[0].reason.as_ref().unwrap().contains("something is wrong"), "{:?}", bad[0].reason);
+    host.kill();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_provider_takes_on_for_later_is_sent_once_and_its_end_is_told() {
+    let net = Net::new();
+    let world = World::with(SimConfig::default(), net.sender()).await;
+    let host = with_plugins(&world, &["mutant-dns-provider"]).await;
+    let peer = net.peer("later.test", Plain::slow());
+    peer.add_zone(FORWARD, 0);
+    zone_at(&world, &host, "forward", FORWARD, "mutant-dns-provider", &peer, json!({})).await;
+    let alias = Record::new("42-2.example.com.", "CNAME", "elsewhere.test.", 300);
+    peer.model().zone_mut(FORWARD).unwrap().records.push(alias);
+    let sent = || peer.take_log().into_iter().filter(|a| a.request.method == "POST").count();
+    for reference in ["1", "2"] {
+        world.wish(&host, reference, World::order("small", &[])).await;
+        world.until(reference, Phase::Active, PATIENCE).await;
+    }
+    let first = world.service("1").await.id;
+    let first = world.books.leases_of(first).await.unwrap()[0].address.to_string();
+    until("the record appears", Duration::from_secs(60), || holds(&peer, FORWARD, &first)).await;
+    sleep(Duration::from_secs(120)).await;
+    assert_eq!(lines(&world, "1", "fwd OK  mutant-dns-provider forward").await.len(), 1, "{}", world.tell("1").await);
+    // The second stands beside an alias: it is taken on, and refused when it is done.
+    let refused = lines(&world, "2", "fwd ERR  mutant-dns-provider forward").await;
+    assert_eq!(refused.len(), 1, "{}", world.tell("2").await);
+    assert_eq!(sent(), 2, "one write for each");
     host.kill();
 }
 

@@ -1,7 +1,8 @@
 //! One zone at its provider: looked at, compared, changed.
 //!
-//! Bounded by [`APPLIES`] batches a pass. A batch that is refused as a whole is halved until it is known which records are meant, so
-//! that one bad record holds nobody back. What the provider says of the zone as a whole (credentials, pauses) ends the pass.
+//! A batch has no more changes than the provider says it takes. One that is refused as a whole is halved until it is known which
+//! records are meant, so that one bad record holds nobody back; bounded by [`APPLIES`] batches beside the first ones. What a provider
+//! takes on for later is asked for ([`POLLS`]) before anything is concluded. What the provider says of the zone as a whole (credentials, pauses) ends the pass.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -32,6 +33,10 @@ use crate::{Engine, Notice, traces};
 
 /// Batches of one pass: one bad record among two hundred is found with sixteen.
 const APPLIES: usize = 32;
+/// Seconds before each question what became of changes that were taken on: a minute in all.
+const POLLS: [u64; 10] = [1, 1, 2, 3, 5, 5, 8, 10, 10, 15];
+/// Before changes are looked at that were taken on and are not done after all [`POLLS`].
+const ACCEPTED_PAUSE_MS: i64 = 60_000;
 /// How often it is said how far a batch is.
 const PROGRESS: Duration = Duration::from_secs(10);
 
@@ -85,6 +90,10 @@ impl<'a> ZoneJob<'a> {
             return Ok(Err(Done::Failed { reason, pause_ms: ADMIN_PAUSE_MS }));
         }
         let zone_ref: ZoneRef = probed.info.zone;
+        let most = match probed.can.max_changes {
+            0 => usize::MAX,
+            most => usize::try_from(most).unwrap_or(usize::MAX),
+        };
         let keys: BTreeSet<(String, String)> =
             records.iter().map(|r| (r.key.name.clone(), r.key.rtype.clone())).collect();
         let selector = Selector::Keys(keys.into_iter().collect());
@@ -108,8 +117,10 @@ impl<'a> ZoneJob<'a> {
         self.engine.kill.reach("commit:dns-sent:before").await;
         self.engine.books.mark_sent(claim, &sent, now).await?;
         self.engine.kill.reach("commit:dns-sent:after").await;
-        let mut todo = VecDeque::from([changes]);
+        let mut todo: VecDeque<Vec<Planned>> = changes.chunks(most).map(<[Planned]>::to_vec).collect();
+        let bound = APPLIES + todo.len();
         let mut batches = 0;
+        let mut accepted = Vec::new();
         while let Some(batch) = todo.pop_front() {
             batches += 1;
             self.renew(claim).await?;
@@ -118,7 +129,7 @@ impl<'a> ZoneJob<'a> {
                 Ok(Ok(report)) => report,
                 Ok(Err(problem)) => {
                     match halves(&batch).filter(|_| is_refusal(&problem)) {
-                        Some((first, rest)) if batches + todo.len() + 1 < APPLIES => {
+                        Some((first, rest)) if batches + todo.len() + 1 < bound => {
                             todo.push_front(rest);
                             todo.push_front(first);
                         }
@@ -136,13 +147,15 @@ impl<'a> ZoneJob<'a> {
             };
             let outcomes: BTreeMap<u32, Outcome> = report.outcomes.into_iter().collect();
             let together: Vec<Planned> = refused_together(&batch, &outcomes).into_iter().cloned().collect();
-            let split = halves(&together).filter(|_| batches + todo.len() + 1 < APPLIES);
+            let split = halves(&together).filter(|_| batches + todo.len() + 1 < bound);
             for planned in &batch {
                 let became = match outcomes.get(&planned.change.id) {
                     Some(Outcome::Failed(_)) if split.is_some() => continue,
                     Some(Outcome::Applied(_) | Outcome::Unchanged(_)) => Done::Ok,
-                    // What it was taken on as is seen by reading again.
-                    Some(Outcome::Accepted(_)) => Done::Later { pause_ms: VERIFY_PAUSE_MS },
+                    Some(Outcome::Accepted(operation)) => {
+                        accepted.push((planned.clone(), operation.clone()));
+                        continue;
+                    }
                     Some(Outcome::Failed(problem)) => self.after_problem(problem),
                     Some(Outcome::NotAttempted) | None => Done::Later { pause_ms: VERIFY_PAUSE_MS },
                 };
@@ -156,7 +169,50 @@ impl<'a> ZoneJob<'a> {
                 todo.push_front(first);
             }
         }
+        self.poll(claim, &mut session, &zone_ref, accepted, &mut done).await?;
         Ok(Ok(done))
+    }
+
+    /// Asks what became of changes that were taken on. Those that are not done by the end are read again, and not before that: what is
+    /// still on its way would be sent twice.
+    async fn poll(
+        &self,
+        claim: &DnsClaim,
+        session: &mut DnsSession,
+        zone: &ZoneRef,
+        mut accepted: Vec<(Planned, String)>,
+        done: &mut Outcomes,
+    ) -> Result<(), StoreError> {
+        for pause in POLLS {
+            if accepted.is_empty() || self.is_over() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_secs(pause)).await;
+            let mut running = Vec::new();
+            for (planned, operation) in accepted {
+                if self.is_over() {
+                    running.push((planned, operation));
+                    continue;
+                }
+                self.renew(claim).await?;
+                let became = match session.poll(zone, &operation).await.map(|r| r.answer) {
+                    Ok(Ok(Outcome::Accepted(operation))) => {
+                        running.push((planned, operation));
+                        continue;
+                    }
+                    Ok(Ok(Outcome::Applied(_) | Outcome::Unchanged(_))) => Done::Ok,
+                    Ok(Ok(Outcome::Failed(problem)) | Err(problem)) => self.after_problem(&problem),
+                    Ok(Ok(Outcome::NotAttempted)) => Done::Later { pause_ms: VERIFY_PAUSE_MS },
+                    Err(error) => self.after_error(&error),
+                };
+                settle(done, &[planned], &became);
+            }
+            accepted = running;
+        }
+        for (planned, _) in accepted {
+            settle(done, &[planned], &Done::Later { pause_ms: ACCEPTED_PAUSE_MS });
+        }
+        Ok(())
     }
 
     /// One batch, with what it says of its progress passed on, and the queue held meanwhile.

@@ -33,14 +33,18 @@ export class Api {
   /** All records, or those of one name (no final dot, as the API writes names). If not `complete`, something may be missing. */
   records(zone: string, name?: string): { records: ApiRecord[]; complete: boolean } {
     const found = new Map<string, ApiRecord>();
+    const totals = new Set<unknown>();
     for (let page = 1; ;) {
       const request = Request.get(this.#records(zone)).query('page', page);
       if (name !== undefined) request.query('name', name);
       const { items, next, total } = this.#get(request, 'records');
+      totals.add(total);
       // A record that moved to the next page while we read stands on both.
       for (const record of items as ApiRecord[]) found.set(record.id, record);
       if (next === undefined || next <= page || next > PAGES) {
-        return { records: [...found.values()], complete: next === undefined && found.size === total };
+        // Two totals: the zone was changed between two pages, and what moved up to one that was read already is missing.
+        const complete = next === undefined && totals.size === 1 && totals.has(found.size);
+        return { records: [...found.values()], complete };
       }
       page = next;
     }
@@ -103,6 +107,7 @@ function problemOf(response: Response, write: boolean): Problem {
   const { status } = response;
   const said = response.excerpt(300);
   if (status === 401 || status === 403) return Problem.fixConfig('credentials', `The API refused the token: ${said}`);
+  if (status === 402) return Problem.fixConfig('quota', `The zone is full: ${said}`);
   if (status === 404) return Problem.fixConfig('zone-not-found', `The API does not have this zone: ${said}`);
   if (status === 409) return Problem.replan('changed', `The zone has changed: ${said}`);
   if (status === 400 || status === 422) return Problem.fixInput('refused', `The API refused the record: ${said}`);

@@ -3,11 +3,10 @@
 //
 // The host plans, matches zones, waits and repeats. A provider translates: it reads, applies a batch once, and maps each error
 // to what the host must do about it. A Problem that is thrown is the answer.
-import { Problem, names } from '../vendor/wharf-sdk/index.js';
-import type { Call, Check, Provider } from '../vendor/wharf-sdk/index.js';
-import { Host, exportProvider } from '../vendor/wharf-sdk/host.js';
+import { Problem } from '../vendor/wharf-sdk/index.js';
+import type { Call, Provider } from '../vendor/wharf-sdk/index.js';
+import { Host, entropy, exportProvider } from '../vendor/wharf-sdk/host.js';
 import { Api } from './api.js';
-import type { ApiZone } from './api.js';
 import * as work from './work.js';
 
 function api(call: Call): Api {
@@ -21,21 +20,10 @@ const implementation: Provider = {
 
   probe: (call, zone) => work.probe(api(call), zone),
 
-  testConnection(call, zone) {
-    const check = (step: string, ok: boolean, detail: string): Check => ({ step, ok, detail, ext: [] });
-    let zones: ApiZone[];
-    try {
-      zones = api(call).zones();
-    } catch (error) {
-      if (!(error instanceof Problem)) throw error;
-      return [check(error.code === 'credentials' ? 'auth' : 'reach', false, error.message)];
-    }
-    const checks = [check('auth', true, 'The token is accepted.')];
-    if (zone !== undefined) {
-      const found = zones.some((z) => names.sameName(z.name, zone));
-      checks.push(check('zone', found, found ? 'The zone is there.' : 'The account has no such zone.'));
-    }
-    return checks;
+  testConnection(call, zone, tryWrite) {
+    // A name that nobody has.
+    const nonce = Array.from(entropy.fresh(6), (byte) => byte.toString(16).padStart(2, '0')).join('');
+    return work.test(api(call), zone, tryWrite, nonce);
   },
 
   listZones: (call) => api(call).zones().map(work.zoneRef),

@@ -1,7 +1,7 @@
 // What the provider does, over any transport.
 import { Batch, Problem, Ttls, names, namesOf, rrsetOf } from '../vendor/wharf-sdk/index.js';
 import type {
-  Capabilities, Change, Fate, HeldSet, Probed, Report, Rrset, Selector, Snapshot, Value, Verdict, Work, ZoneRef,
+  Capabilities, Change, Check, Edit, Fate, HeldSet, Probed, Report, Rrset, Selector, Snapshot, Value, Verdict, Work, ZoneRef,
 } from '../vendor/wharf-sdk/index.js';
 import type { Api, ApiRecord, ApiZone } from './api.js';
 
@@ -36,6 +36,47 @@ export function probe(api: Api, zone: string): Probed {
       parallelPerServer: 1, asynchronous: false, reverseOnly: false, ext: [],
     },
   };
+}
+
+const check = (step: string, ok: boolean, detail: string): Check => ({ step, ok, detail, ext: [] });
+
+/** What works, step by step, up to the first that does not. */
+export function test(api: Api, zone: string | undefined, tryWrite: boolean, nonce: string): Check[] {
+  const checks: Check[] = [];
+  let step = 'reach';
+  try {
+    const zones = api.zones();
+    checks.push(check('auth', true, 'The token is accepted.'));
+    if (zone === undefined) return checks;
+    const found = zones.find((z) => names.sameName(z.name, zone));
+    checks.push(check('zone', found !== undefined, found ? 'The zone is there.' : 'The account has no such zone.'));
+    if (!found || !tryWrite) return checks;
+    step = 'write';
+    trial(api, zoneRef(found), nonce);
+    checks.push(check('write', true, 'A trial record was written and removed.'));
+  } catch (error) {
+    if (!(error instanceof Problem)) throw error;
+    // The first two are codes of the host (wit/deps/http/http.wit).
+    const early: Record<string, string> = { resolve: 'dns', tls: 'tls', credentials: 'auth' };
+    checks.push(check(step === 'write' ? step : early[error.code] ?? 'reach', false, error.message));
+  }
+  return checks;
+}
+
+/** Writes a record of our own and takes it away in any case: a write without an answer may have happened. */
+function trial(api: Api, zone: ZoneRef, nonce: string): void {
+  const change = (edit: Edit): void => {
+    const one: Change = { id: 1, name: `_wharf-${nonce}.${zone.name}`, rtype: 'TXT', ttl: 60, edit, ext: [] };
+    const outcome = apply(api, zone, [one], () => false).outcomes[0]?.[1];
+    if (outcome?.tag === 'failed') {
+      throw new Problem(outcome.val.action, outcome.val.code, outcome.val.message, outcome.val);
+    }
+  };
+  try {
+    change({ tag: 'add-values', val: [{ data: '"trial"', ext: [] }] });
+  } finally {
+    change({ tag: 'remove-values', val: ['"trial"'] });
+  }
 }
 
 export function read(api: Api, zone: ZoneRef, what: Selector): Snapshot {
