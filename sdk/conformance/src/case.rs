@@ -1,12 +1,19 @@
 //! What a case is.
 
-use std::{future::Future, pin::Pin};
+use std::{future::Future, pin::Pin, time::Duration};
 
 use serde::Serialize;
 use wharf_plugins::dns::Capabilities;
 use wharf_testkit::facade::Features;
 
 use crate::stage::Kit;
+
+/// Longest that one case may take.
+const CASE_SECONDS: u64 = 60;
+/// The same of case 33, which makes 3,702 changes.
+const LONG_CASE_SECONDS: u64 = 600;
+/// The same in a live zone, where each request takes its time.
+const LIVE_SECONDS: u64 = 300;
 
 /// Which badge a case counts for. A badge is had when its cases and those of the badges below have all passed, as far as they
 /// apply.
@@ -104,7 +111,19 @@ pub struct Case {
 /// Cases that need neither faults, nor a look behind the API, nor a zone of their own.
 const LIVE: [u8; 21] = [1, 2, 5, 6, 11, 13, 14, 15, 16, 17, 18, 29, 30, 31, 37, 38, 41, 42, 43, 44, 54];
 
+/// Thousands of changes: counted in requests, not in seconds, since an API that takes records one by one makes it wait for each.
+const LONG: u8 = 33;
+
 impl Case {
+    /// Longest that it may take.
+    pub fn limit(&self, live: bool) -> Duration {
+        Duration::from_secs(match (self.number, live) {
+            (LONG, _) => LONG_CASE_SECONDS,
+            (_, true) => LIVE_SECONDS,
+            (_, false) => CASE_SECONDS,
+        })
+    }
+
     /// Whether it can be played in a live zone.
     pub fn is_live(&self) -> bool {
         LIVE.contains(&self.number)

@@ -7,7 +7,8 @@
 //! not apply, and says so: it never counts as passed.
 //!
 //! [`Kit::open`] installs the component, [`Kit::run`] runs one case, [`Kit::run_all`] all of them; a [`Report`] is printed as
-//! text or given as JSON. [`Kit::open_live`] plays those cases that can be played there in a live zone. Bounded by [`CASE_SECONDS`] a case; cases run one after another, each with a peer of its own.
+//! text or given as JSON. [`Kit::open_live`] plays those cases that can be played there in a live zone. Cases run one after another, each
+//! with a peer of its own, and none longer than [`Case::limit`].
 
 mod case;
 mod cases;
@@ -24,4 +25,4 @@ pub use cases::{all, case};
 pub use live::{LiveSubject, Standing};
 pub use measure::{Cost, Costs, Samples, normalized, readable};
 pub use report::{Report, Result as CaseResult};
-pub use stage::{CASE_SECONDS, FacadeMaker, Kit, KitError, Subject};
+pub use stage::{FacadeMaker, Kit, KitError, Subject};

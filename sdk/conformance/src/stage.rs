@@ -36,10 +36,6 @@ use crate::{
     scene::{Ground, Scene},
 };
 
-/// Longest that one case may take. The longest of an honest provider, thousands of records one by one, takes a few.
-pub const CASE_SECONDS: u64 = 60;
-/// The same in a live zone, where each request takes its time.
-const LIVE_SECONDS: u64 = 300;
 /// Time of a call where a case needs it to run out.
 const HURRY_MS: u32 = 3_000;
 /// A name that is nowhere, for the test of a connection.
@@ -235,7 +231,7 @@ impl Kit {
             Some(missing) => Verdict::NotApplicable(missing),
             None => {
                 held(&self.said).clear();
-                let limit = Duration::from_secs(if self.live.is_some() { LIVE_SECONDS } else { CASE_SECONDS });
+                let limit = case.limit(self.live.is_some());
                 match tokio::time::timeout(limit, (case.run)(self)).await {
                     Err(_) => Verdict::Failed(format!("it was not done after {} s", limit.as_secs())),
                     Ok(Err(Stop::Failed(why))) => Verdict::Failed(why),

@@ -38,15 +38,12 @@ fn badge_in_the_book(id: &str) -> Badge {
     found.unwrap_or_else(|| panic!("docs/conformance.md has no row `{row}…` with a badge"))
 }
 
-/// The badge is the book's or a higher one, and exactly these cases do not pass. Who writes record by record may not be done with
-/// the 3,501 of case 33 within a case's minute on a slow machine: the book gives those no more than hosting.
+/// The badge is the book's, and exactly these cases do not pass.
 fn holds(id: &str, report: &Report, apart: &[u8]) {
     println!("{report}");
     let book = badge_in_the_book(id);
-    assert!(report.badge() >= Some(book), "see above: the book says {}", book.as_str());
-    let slow = |number: u8| number == 33 && book == Badge::Hosting;
-    let not: Vec<u8> =
-        report.results.iter().filter(|r| !r.verdict.is_passed() && !slow(r.number)).map(|r| r.number).collect();
+    assert_eq!(report.badge(), Some(book), "see above: the book says {}", book.as_str());
+    let not: Vec<u8> = report.results.iter().filter(|r| !r.verdict.is_passed()).map(|r| r.number).collect();
     assert_eq!(not, apart, "cases of {id} that did not pass");
 }
 

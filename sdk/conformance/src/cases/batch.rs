@@ -18,6 +18,10 @@ use crate::{
 /// Changes of one `apply` where the provider names no limit.
 const CHUNK: usize = 500;
 
+/// Requests that thousands of changes may cost, each: one to look, one to write, one to ask what became of it, and as many again
+/// as lists of pages cost. More is a zone read anew for each change, which ends no large zone in time at the real API.
+const REQUESTS_A_CHANGE: usize = 4;
+
 fn number(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }
@@ -129,13 +133,14 @@ pub(super) async fn one_too_many(kit: &Kit) -> Result<(), Stop> {
     expect(written > 0, || format!("of {count} changes at least some should be written, and none was"))
 }
 
-/// Applies all, in as many calls as it takes, as the host does; counts calls and requests.
-pub(super) async fn by_and_by(open: &mut Open<'_, '_>, changes: Vec<Change>) -> Result<(), Stop> {
+/// Applies all, in as many calls as it takes, as the host does; how many requests that took.
+pub(super) async fn by_and_by(open: &mut Open<'_, '_>, changes: Vec<Change>) -> Result<usize, Stop> {
     let chunk = match usize::try_from(open.probed.can.max_changes) {
         Ok(most @ 1..) => most.min(CHUNK),
         _ => CHUNK,
     };
     let mut left = changes;
+    let mut requests = 0;
     open.log();
     while !left.is_empty() {
         let batch: Vec<Change> = left.iter().take(chunk).cloned().collect();
@@ -146,7 +151,7 @@ pub(super) async fn by_and_by(open: &mut Open<'_, '_>, changes: Vec<Change>) -> 
             format!("`apply` should report its {seen} requests as `calls`, and it reported {}", report.calls)
         })?;
         open.settle(&mut report).await?;
-        open.log();
+        requests += seen + open.log().len();
         let mut done = BTreeSet::new();
         for (id, outcome) in &report.outcomes {
             match outcome {
@@ -168,14 +173,20 @@ pub(super) async fn by_and_by(open: &mut Open<'_, '_>, changes: Vec<Change>) -> 
         })?;
         left.retain(|c| !done.contains(&c.id));
     }
-    Ok(())
+    Ok(requests)
 }
 
 pub(super) async fn thousands(kit: &Kit) -> Result<(), Stop> {
     for count in [201, 3_501] {
         let (scene, ground) = (kit.scene(1).await?, kit.ground());
         let mut open = scene.usual().await?;
-        by_and_by(&mut open, many(kit, count)).await?;
+        let requests = by_and_by(&mut open, many(kit, count)).await?;
+        expect(requests <= REQUESTS_A_CHANGE * count, || {
+            format!(
+                "{count} changes should cost at most {} requests, and they cost {requests}",
+                REQUESTS_A_CHANGE * count
+            )
+        })?;
         let there = scene.zone(&ground.zone, |z| {
             (0..count).filter(|n| !z.data(&ground.name(*n), ground.rtype).is_empty()).count()
         })?;
