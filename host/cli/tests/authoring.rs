@@ -182,6 +182,29 @@ async fn speaks_the_example_api(folder: &Path) {
     assert_eq!(peer.take_log().len(), 1, "credentials are tried once");
 }
 
+/// What a peer said once is said again without it, whatever the token; what it was not asked has no answer.
+async fn a_recording_answers_as_the_peer_did(folder: &Path) {
+    let peer = peer(folder).await;
+    let (good, live, text) = run(folder, &peer, &["read", "--record", "read.har"]).await;
+    assert!(good, "{text}");
+    let kept = std::fs::read_to_string(folder.join("read.har")).unwrap();
+    assert!(!kept.contains(peer.settings()["token"].as_str().unwrap()), "{kept}");
+    std::fs::write(folder.join("token.txt"), "of-no-account").unwrap();
+    peer.take_log();
+    let (good, replayed, text) = run(folder, &peer, &["read", "--replay", "read.har"]).await;
+    assert!(good && replayed["answer"] == live["answer"] && replayed["replay"]["left"] == 0, "{text}");
+    let add = ["apply", "--add", "www.example.com", "A", "192.0.2.7", "--replay", "read.har"];
+    let (good, _, text) = run(folder, &peer, &add).await;
+    assert!(!good && text.contains("read.har has no answer to P"), "{text}");
+    assert!(peer.take_log().is_empty(), "a replay sends nothing");
+
+    std::fs::write(folder.join("token.txt"), "short").unwrap();
+    let all = ["--setting", "server-url=https://x.test", "--secret-file", "token=token.txt", "--record", "other.har"];
+    let all = [&["plugin", "run", "probe", "--zone", "example.com"], &all[..]].concat();
+    let (good, _, error) = said(&wharf(folder, &all));
+    assert!(!good && error.contains("fewer than 6 bytes") && !folder.join("other.har").exists(), "{error}");
+}
+
 #[test]
 fn a_name_that_no_plugin_can_have_and_a_folder_that_is_there_are_refused() {
     let dir = tempfile::tempdir().unwrap();
@@ -275,6 +298,7 @@ async fn a_provider_in_rust_is_made_built_checked_run_and_its_panics_are_named()
         good(&wharf(&folder, &["plugin", "inspect", "dns-acme.wasm"])).contains("requests GET {server-url}/v1/zones")
     );
     speaks_the_example_api(&folder).await;
+    a_recording_answers_as_the_peer_did(&folder).await;
 
     the_kit_tells_who_failed(&folder);
     a_live_zone_that_is_used_is_left_alone(&folder).await;

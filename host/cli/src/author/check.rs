@@ -15,7 +15,7 @@ use wharf_plugins::{GrantRequest, Runtime};
 use super::{
     lint::{self, Finding},
     project,
-    run::house::House,
+    run::house::{House, Peer},
 };
 
 #[derive(Args)]
@@ -63,7 +63,7 @@ pub async fn check(arguments: &Arguments) -> Result<ExitCode> {
     let contract: Vec<String> = found.problems.iter().filter(said).cloned().collect();
     problems.extend(contract.into_iter().map(|problem| format!("{}: {problem}", subject.path.display())));
     if problems.is_empty() {
-        let house = House::open(Default::default()).await?;
+        let house = House::open(Default::default(), Peer::Live).await?;
         let grant = GrantRequest::Allow(found.needs_grant.iter().cloned().collect());
         if let Err(error) = house.runtime.install(subject.bytes, "author", grant).await {
             problems.push(format!("{}: {error}", subject.path.display()));

@@ -2,16 +2,16 @@
 //!
 //! Compiled components are kept in the user's cache, as a host keeps them in its data folder; nothing else outlives the call.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use wharf_capabilities::{
     call::Lender,
-    http::{Answer, Lost, Network, Prepared, Sender, Transport},
+    http::{Answer, Lost, Network, Prepared, Resolver, Sender, Transport},
     proxmox::Servers,
     scrub::{SHORTEST, Scrubber},
     secrets::Keyring,
@@ -20,11 +20,20 @@ use wharf_model::SystemClock;
 use wharf_plugins::{Runtime, RuntimeConfig};
 use wharf_store::{Books, memory::MemoryStore};
 
+use super::recording::{self, Entry, Recording};
+
 /// Of bodies, this much is shown.
 const SHOWN: usize = 4_096;
 
 /// Secrets of the one zone: slot and value.
 pub type Secrets = Vec<(String, String)>;
+
+/// Who answers.
+pub enum Peer {
+    Live,
+    /// This file.
+    Recorded(PathBuf),
+}
 
 pub struct House {
     pub runtime: Arc<Runtime>,
@@ -35,13 +44,16 @@ pub struct House {
 }
 
 impl House {
-    pub async fn open(secrets: Secrets) -> Result<Self> {
+    pub async fn open(secrets: Secrets, peer: Peer) -> Result<Self> {
         let exe = std::env::current_exe().context("can't find the host's own executable")?;
         let (folder, place) = place()?;
         let books: Books = Arc::new(MemoryStore::default());
         let keyring = Arc::new(Keyring::parse(&Keyring::generate_key())?);
-        let asked = Arc::new(Recorder::new(&secrets));
-        let sender = Sender::with_transport(Arc::clone(&asked) as Arc<dyn Transport>);
+        let asked = Arc::new(Recorder::new(&secrets, &peer)?);
+        let mut sender = Sender::with_transport(Arc::clone(&asked) as Arc<dyn Transport>);
+        if let Some(recording) = &asked.recording {
+            sender = sender.resolving(Arc::clone(recording) as Arc<dyn Resolver>);
+        }
         let lender = Arc::new(Lender {
             clock: Arc::new(SystemClock),
             servers: Arc::new(Servers::new(books.clone(), keyring.clone())),
@@ -69,23 +81,49 @@ pub fn place() -> Result<(PathBuf, Option<tempfile::TempDir>)> {
     })
 }
 
-/// Sends over the network and keeps what went out and came back, without secrets.
+/// Hands requests to the peer and keeps what went out and came back, without secrets.
 pub struct Recorder {
-    network: Network,
+    peer: Arc<dyn Transport>,
+    /// The same, where it is one.
+    recording: Option<Arc<Recording>>,
     scrubber: Scrubber,
     /// A secret that is too short to be looked for: bodies and headers stay untold then.
     discreet: bool,
     seen: Mutex<Vec<Value>>,
+    entries: Mutex<Vec<Entry>>,
 }
 
 impl Recorder {
-    fn new(secrets: &Secrets) -> Self {
-        Self {
-            network: Network::default(),
-            scrubber: Scrubber::of(secrets.iter().map(|(slot, value)| (slot.as_str(), value.as_bytes()))),
-            discreet: secrets.iter().any(|(_, value)| value.len() < SHORTEST),
-            seen: Mutex::default(),
+    fn new(secrets: &Secrets, peer: &Peer) -> Result<Self> {
+        let scrubber = Scrubber::of(secrets.iter().map(|(slot, value)| (slot.as_str(), value.as_bytes())));
+        let recording = match peer {
+            Peer::Live => None,
+            Peer::Recorded(file) => Some(Recording::read(file, scrubber.clone())?),
+        };
+        let peer = match &recording {
+            None => Arc::new(Network::default()) as Arc<dyn Transport>,
+            Some(recording) => Arc::clone(recording) as Arc<dyn Transport>,
+        };
+        let discreet = secrets.iter().any(|(_, value)| value.len() < SHORTEST);
+        Ok(Self { peer, recording, scrubber, discreet, seen: Mutex::default(), entries: Mutex::default() })
+    }
+
+    /// Exchanges of the recording that nobody asked for.
+    pub fn left(&self) -> Option<usize> {
+        self.recording.as_ref().map(|recording| recording.left())
+    }
+
+    /// Whether a recording would be free of secrets.
+    pub fn can_record(&self) -> Result<()> {
+        if self.discreet {
+            bail!("--record: a secret has fewer than {SHORTEST} bytes, so it can't be taken out of a recording");
         }
+        Ok(())
+    }
+
+    /// Writes what was exchanged to a file.
+    pub fn record(&self, file: &Path) -> Result<()> {
+        recording::write(file, std::mem::take(&mut *self.entries.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 
     /// What was asked since this was called last.
@@ -124,8 +162,10 @@ impl Transport for Recorder {
             .collect();
         let url = self.clean(request.url.as_str());
         let (method, body) = (request.method.to_string(), self.body(&request.body));
-        let began = Instant::now();
-        let answer = self.network.send(request).await;
+        let (began, start) = (Instant::now(), recording::now());
+        let answer = self.peer.send(request.clone()).await;
+        let entry = Entry::of(start, began.elapsed(), &request, &answer, &self.scrubber);
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
         let became = match &answer {
             Ok(answer) => json!({"status": answer.status, "body": self.body(&answer.body)}),
             Err(lost) => {

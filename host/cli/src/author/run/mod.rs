@@ -5,6 +5,7 @@
 //! no problem.
 
 pub mod house;
+mod recording;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -24,7 +25,7 @@ use wharf_plugins::{
     report::{CallError, CallReport},
 };
 
-use self::house::House;
+use self::house::{House, Peer};
 use super::{
     project,
     say::{self, ChangeText},
@@ -46,6 +47,12 @@ pub struct Arguments {
     /// An origin (`http://127.0.0.1:8080`) that may be reached although it is private or plain http.
     #[arg(long, value_name = "ORIGIN")]
     allow_private: Vec<String>,
+    /// Keeps what is exchanged in this file, as HAR 1.2, without the secrets.
+    #[arg(long, value_name = "FILE", conflicts_with = "replay")]
+    record: Option<PathBuf>,
+    /// Nothing is sent: this recording answers.
+    #[arg(long, value_name = "FILE")]
+    replay: Option<PathBuf>,
     /// read: this name and below.
     #[arg(long, value_name = "NAME")]
     below: Option<String>,
@@ -104,7 +111,11 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         bail!("`{}` is a {}, and only DNS providers can be run by hand", found.manifest.id, found.manifest.world);
     }
     let (settings, secrets) = arguments.given.whole(&found.manifest)?;
-    let house = House::open(secrets.clone()).await?;
+    let peer = arguments.replay.clone().map_or(Peer::Live, Peer::Recorded);
+    let house = House::open(secrets.clone(), peer).await?;
+    if arguments.record.is_some() {
+        house.asked.can_record()?;
+    }
     allow(&house, &found.manifest, &arguments.allow_private).await?;
     let grant = GrantRequest::Allow(found.needs_grant.iter().cloned().collect());
     let id = found.manifest.id.clone();
@@ -125,7 +136,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     let mut session = house.runtime.dns(binding).await?;
     let plugin = format!("{} {}", found.manifest.id, session.version());
     let (export, said) = call(&arguments, name, &mut session).await?;
-    let whole = json!({
+    let mut whole = json!({
         "plugin": plugin,
         "export": export.to_possible_value().map(|v| v.get_name().to_owned()),
         "answer": said.answer,
@@ -133,7 +144,13 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         "requests": house.asked.take(),
         "used": said.used,
     });
+    if let Some(left) = house.asked.left() {
+        whole["replay"] = json!({"left": left});
+    }
     println!("{}", house.asked.clean(&serde_json::to_string_pretty(&whole)?));
+    if let Some(file) = &arguments.record {
+        house.asked.record(file)?;
+    }
     Ok(if said.good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
