@@ -205,4 +205,25 @@ mod tests {
             assert!(STAGES.contains(&stage.as_str()), "{stage} is no stage");
         }
     }
+
+    /// A crate whose tests are one program (`autotests = false`) compiles what its tests/main.rs names, and nothing else: the tests
+    /// of a forgotten file would never fail.
+    #[test]
+    fn every_file_of_tests_that_are_one_program_is_a_module_of_it() {
+        let mut programs = 0;
+        for folder in ["host", "sdk", "tests"].iter().flat_map(|f| std::fs::read_dir(root().join(f)).unwrap()) {
+            let tests = folder.unwrap().path().join("tests");
+            let Ok(main) = std::fs::read_to_string(tests.join("main.rs")) else { continue };
+            programs += 1;
+            for file in std::fs::read_dir(&tests).unwrap() {
+                let file = file.unwrap().path();
+                let rust = file.extension().is_some_and(|e| e == "rs") || file.join("mod.rs").exists();
+                let module = file.file_stem().unwrap().to_str().unwrap();
+                if rust && module != "main" && !main.lines().any(|l| l == format!("mod {module};")) {
+                    panic!("{} is not run: {}/main.rs has no line `mod {module};`", file.display(), tests.display());
+                }
+            }
+        }
+        assert_eq!(programs, 4);
+    }
 }

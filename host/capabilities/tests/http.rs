@@ -1,7 +1,4 @@
 //! HTTP for plugins, against servers of our own on loopback and transports that only write down.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
-
-mod common;
 
 use std::{
     sync::{
@@ -11,9 +8,9 @@ use std::{
     time::Duration,
 };
 
+use crate::common::{KEY, Lab, Names, Recorder, SIGNING, serve};
 use axum::{Router, body::Bytes, extract::Request, http::HeaderMap, response::IntoResponse, routing::any};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use common::{KEY, Lab, Names, Recorder, SIGNING, serve};
 use tokio::{io::AsyncReadExt, net::TcpListener};
 use wasmtime::component::Resource;
 use wharf_capabilities::{

@@ -1,11 +1,9 @@
 //! What a step, a token or a stranger must not be able to bring about.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
 
-mod cluster;
-
+use crate::cluster;
 use std::collections::BTreeMap;
 
-use cluster::{Lab, clone_of, pairs};
+use crate::cluster::{Lab, clone_of, pairs};
 use pve_sim::faults::{Condition, Fault, What};
 use wharf_capabilities::{
     bindings::wharf::proxmox::vms::HostVm, call::Presence, effects::Execution, proxmox::EffectBody,

@@ -1,11 +1,9 @@
 //! Effects on a simulated cluster: lost replies, thieves, locks, foreign VMs, refusals.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
 
-mod cluster;
-
+use crate::cluster;
 use std::{collections::BTreeMap, time::Duration};
 
-use cluster::{Lab, TOKEN, TOKEN_SECRET, clone_of};
+use crate::cluster::{Lab, TOKEN, TOKEN_SECRET, clone_of};
 use pve_sim::faults::{Condition, Fault, What};
 use serde_json::json;
 use wharf_capabilities::{

@@ -1,9 +1,7 @@
 //! What a provisioner's step may see and hand over, on a simulated cluster.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
 
-mod cluster;
-
-use cluster::{Lab, clone_of, pairs};
+use crate::cluster;
+use crate::cluster::{Lab, clone_of, pairs};
 use pve_sim::faults::Condition;
 use serde_json::json;
 use wharf_capabilities::{

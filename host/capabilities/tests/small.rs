@@ -1,9 +1,6 @@
 //! Log, store, secrets, names and hooks, through the functions that plugins call.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
 
-mod common;
-
-use common::{KEY, Lab};
+use crate::common::{KEY, Lab};
 use serde_json::json;
 use uuid::Uuid;
 use wasmtime::component::Resource;

@@ -1,11 +1,9 @@
 //! Sessions with DNS providers: one store a call, one version a session, and no answer believed that can't be.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
 
-mod common;
-
+use crate::common;
 use std::sync::Arc;
 
-use common::{Lab, good, signed};
+use crate::common::{Lab, good, signed};
 use wharf_capabilities::call::ZoneBinding;
 use wharf_model::object::Zone;
 use wharf_plugins::dns::{Capabilities, Change, DnsSession, Edit, ProblemAction, RrSet, Selector, Value, ZoneRef};

@@ -2,10 +2,8 @@
 //! plugin may give (`tests/grown/dns.wit`), generated and linked as the host does it, and nothing of 0.1.0 beside it.
 //!
 //! The provider in tests/frozen was built against 0.1.0 and is run on it.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
 
-mod common;
-
+use crate::common;
 use std::sync::{Arc, Mutex};
 
 use tokio::{

@@ -1,15 +1,13 @@
 //! Hostile components: each is refused, or fails alone with its cause, while a good one beside it answers, and what it
 //! took comes back.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
 
-mod common;
-
+use crate::common;
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use common::{ANSWER, Lab, bad, good, resident_mib};
+use crate::common::{ANSWER, Lab, bad, good, resident_mib};
 use wharf_plugins::report::{CallError, Cause};
 
 /// Calls a bad plugin while a good one is asked all the time; both run on one runtime.

@@ -1,11 +1,9 @@
 //! Components that are never installed: each refusal says what is wrong and what to do, and changes nothing.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
 
-mod common;
-
+use crate::common;
 use std::{collections::BTreeSet, fmt::Write};
 
-use common::{ANSWER, Lab, adapter, append, good, manifest, signed};
+use crate::common::{ANSWER, Lab, adapter, append, good, manifest, signed};
 use serde_json::json;
 use wharf_plugins::{CompileLimits, Compiler, GrantRequest, InstallError, Runtime};
 

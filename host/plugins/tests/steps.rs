@@ -1,9 +1,6 @@
 //! Steps: which version runs, and what is made of its answer.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
 
-mod common;
-
-use common::{Lab, binding, hook, hook_manifest, provisioner, provisioner_manifest, run, signed};
+use crate::common::{Lab, binding, hook, hook_manifest, provisioner, provisioner_manifest, run, signed};
 use semver::Version;
 use wharf_plugins::{
     GrantRequest,

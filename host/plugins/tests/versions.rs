@@ -1,11 +1,8 @@
 //! Swaps: installs, rollbacks, grants, restarts.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
-
-mod common;
 
 use std::sync::Arc;
 
-use common::{ANSWER, Lab, adapter, good, manifest, signed};
+use crate::common::{ANSWER, Lab, adapter, good, manifest, signed};
 use semver::Version;
 use serde_json::json;
 use wharf_model::object::{Grant, ObjectKind};

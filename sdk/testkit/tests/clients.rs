@@ -3,10 +3,8 @@
 //! octoDNS and dns-lexicon are on PyPI; `.ci/requirements.txt` pins them. What they do is in `clients/`; both read back what they
 //! wrote, so a façade that stores or shows something in another way than the real one does is found. A façade is one more entry in
 //! the tables here and in the scripts. `tests/e2e/tests/powerdns.rs` lets them do the same with a real PowerDNS.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
 
-mod script;
-
+use crate::script;
 use serde_json::{Value, json};
 use wharf_testkit::{
     facade::Facade,

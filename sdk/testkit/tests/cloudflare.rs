@@ -2,10 +2,8 @@
 //!
 //! The client is `cloudflare` 5.9.0 of PyPI, which `.ci/requirements.txt` pins; its answers are held against the types that it
 //! brings along. What it does is in `clients/cloudflare_sdk.py`.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
 
-mod script;
-
+use crate::script;
 use wharf_testkit::{
     facade::{Refusal, Wait},
     facades::cloudflare::Cloudflare,

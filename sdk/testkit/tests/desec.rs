@@ -2,7 +2,6 @@
 //!
 //! The client is `desec-dns` 1.5.0 of PyPI (<https://github.com/s-hamann/desec-dns>), which `.ci/requirements.txt` pins. What it does is
 //! in `desec_client.py`.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
 
 use std::path::Path;
 

@@ -1,5 +1,4 @@
 //! The façade of HestiaCP, served and asked by plain HTTP as `curl -d` would: it answers what was measured and read.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
 
 use std::time::{Duration, Instant};
 

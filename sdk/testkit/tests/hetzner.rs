@@ -1,7 +1,6 @@
 //! The façade of Hetzner Cloud's DNS, asked by Hetzner's own Python client: that it works there makes the façade credible.
 //!
 //! The client is `hcloud` 2.27.0 of PyPI, which `.ci/requirements.txt` pins. What it does is in `hetzner_client.py`.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
 
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,4 @@
 //! The peer itself, asked by a plain client: faults do what they say to what is true behind it.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
 
 use std::time::{Duration, Instant};
 

@@ -2,18 +2,10 @@
 //!
 //! `docs/second-opinion.md` shows the answers as they were seen by this test; it fails when they change, when a difference
 //! has no explanation, and when an explained difference is gone.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
 
-mod opinions;
-
-#[path = "opinions/pair.rs"]
-mod pair;
-#[path = "opinions/questions.rs"]
-mod questions;
-
-use opinions::{committed, table};
-use pair::Pair;
-use questions::{Step, steps};
+use crate::opinions::pair::Pair;
+use crate::opinions::questions::{Step, steps};
+use crate::opinions::{committed, table};
 use wharf_e2e::opinions::{Answer, Asked};
 
 #[tokio::test]

@@ -1,7 +1,4 @@
 //! A clock that is set while an operation is under way: it ends all the same, and nothing is done twice.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
-
-mod world;
 
 use std::{
     sync::{
@@ -11,10 +8,10 @@ use std::{
     time::Duration,
 };
 
+use crate::world::World;
 use futures::FutureExt;
 use pve_sim::state::SimConfig;
 use wharf_model::{Clock, operation::Status};
-use world::World;
 
 const YEAR: i64 = 365 * 86_400_000;
 

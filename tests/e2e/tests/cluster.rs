@@ -2,9 +2,6 @@
 //! killed, frozen, upgraded and told things through one another, and the world is counted afterwards.
 //!
 //! `WHARF_TEST_LONG=1`: 1,000 orders and 200 kills; fewer otherwise.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
-
-mod orders;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,7 +12,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use orders::{PATIENCE, Panel, Story, count, hasty, moments, stories};
+use crate::orders::{PATIENCE, Panel, Story, count, hasty, moments, stories};
 use postgres_peer::{How, Server};
 use rand::{RngExt, rngs::StdRng};
 use serde_json::{Value, json};

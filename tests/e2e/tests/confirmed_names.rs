@@ -1,5 +1,4 @@
 //! What the world sees of a VM's names, asked at a real PowerDNS: classless reverse zones, and names that lead there and back.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
 
 use std::{
     process::Output,

@@ -2,16 +2,15 @@
 //!
 //! PowerDNS on SQLite answers 500 to writes at the same time and drops what they held, and raises a zone's serial for writes that
 //! change nothing: so no two writes may be under way, and none may be sent in vain.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
 
-mod world;
-
+use crate::world;
 use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
+use crate::world::{Host, World, component, install};
 use axum::{
     Router,
     body::{Bytes, to_bytes},
@@ -23,7 +22,6 @@ use serde_json::{Value, json};
 use wharf_e2e::powerdns::{Dns, PowerDns};
 use wharf_engine::wish::Wish;
 use wharf_model::{object::ObjectKind, record::Record, service::Phase};
-use world::{Host, World, component, install};
 
 const KEY: &str = "key-of-the-crowded-powerdns";
 const SERVICES: usize = 20;

@@ -1,15 +1,12 @@
 //! Deploy and terminate on the simulated cluster, in virtual time.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
-
-mod world;
 
 use std::time::Duration;
 
+use crate::world::World;
 use pve_sim::state::SimConfig;
 use serde_json::json;
 use wharf_engine::wish::Wish;
 use wharf_model::{operation::LogBody, service::Phase};
-use world::World;
 
 const PATIENCE: Duration = Duration::from_secs(600);
 

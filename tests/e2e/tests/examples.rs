@@ -1,5 +1,4 @@
 //! What stands in `examples/` works as it stands there.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
 
 use std::{path::Path, time::Duration};
 

@@ -1,7 +1,4 @@
 //! Plugins that were built once from a released contract load and run on this host: all of `tests/frozen`.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
-
-mod world;
 
 use std::{
     collections::BTreeMap,
@@ -10,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use crate::world::{World, install};
 use axum::{Form, Router, routing::get};
 use pve_sim::state::SimConfig;
 use serde_json::json;
@@ -26,7 +24,6 @@ use wharf_plugins::{
     dns::{Change, Edit, Outcome, Selector, Value},
     report::{Heard, PanelHook, PanelResult},
 };
-use world::{World, install};
 
 fn all() -> Vec<(PathBuf, Vec<u8>)> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../frozen");

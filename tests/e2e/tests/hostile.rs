@@ -1,10 +1,8 @@
 //! Hostile provisioners at work on services of their own, in real time, beside deploys that must not notice.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
-
-mod world;
 
 use std::{num::NonZeroU32, time::Duration};
 
+use crate::world::{World, component, install, reissued, succeeded};
 use pve_sim::state::{SimConfig, Timing};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
@@ -12,7 +10,6 @@ use wharf_model::{
     operation::{LogBody, Status, StepResult},
     service::Phase,
 };
-use world::{World, component, install, reissued, succeeded};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 

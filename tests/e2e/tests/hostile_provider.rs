@@ -1,7 +1,4 @@
 //! A DNS provider that wants to be elsewhere than it was granted, through the runtime that providers run in.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
-
-mod world;
 
 use std::{
     collections::BTreeMap,
@@ -9,6 +6,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use crate::world::{World, component, install};
 use async_trait::async_trait;
 use pve_sim::state::SimConfig;
 use serde_json::json;
@@ -17,7 +15,6 @@ use wharf_capabilities::{
     http::{Answer, Lost, Prepared, Resolver, Sender, Transport},
 };
 use wharf_model::object::Zone;
-use world::{World, component, install};
 
 const SECRET: &str = "k3y-of-the-zone-0123456789";
 

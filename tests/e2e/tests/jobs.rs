@@ -1,11 +1,9 @@
 //! The host's own jobs on a simulated cluster: what they report, that they tell it once, that they touch nothing, and that they
 //! survive their host.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
-
-mod world;
 
 use std::{sync::Arc, time::Duration};
 
+use crate::world::{Host, SECRET, TOKEN, World};
 use futures::FutureExt;
 use pve_sim::{faults::Condition, state::SimConfig};
 use serde_json::Value;
@@ -13,7 +11,6 @@ use tokio::time::{Instant, sleep};
 use wharf_engine::wish::Wish;
 use wharf_model::{job::Job, service::Phase};
 use wharf_store::NewAudit;
-use world::{Host, SECRET, TOKEN, World};
 
 const PATIENCE: Duration = Duration::from_secs(7_200);
 

@@ -1,8 +1,5 @@
 //! Every edge between a commit and a call of deploy and terminate, in virtual time: the host is killed there, or frozen beyond
 //! its claim and thawed when another has finished, or the answer is lost. Always: one VM, one set of leases, no slot held.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
-
-mod world;
 
 use std::{
     sync::{
@@ -12,6 +9,10 @@ use std::{
     time::Duration,
 };
 
+use crate::world::{
+    Host, World,
+    elsewhere::{self, Elsewhere},
+};
 use futures::FutureExt;
 use pve_sim::{
     faults::What,
@@ -30,10 +31,6 @@ use wharf_store::{
 };
 use wharf_store_postgres::PostgresStore;
 use wharf_store_sqlite::SqliteStore;
-use world::{
-    Host, World,
-    elsewhere::{self, Elsewhere},
-};
 
 const PATIENCE: Duration = Duration::from_secs(3_600);
 

@@ -1,5 +1,4 @@
 //! The conformance kit in a zone of a real PowerDNS.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
 
 use std::path::PathBuf;
 

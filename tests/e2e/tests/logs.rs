@@ -1,5 +1,4 @@
 //! What the host logs, for machines that read it.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
 
 use std::time::Duration;
 

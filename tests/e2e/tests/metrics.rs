@@ -1,6 +1,5 @@
 //! The dashboard that is packaged, held against what a host gives while it works: each name and each label in it is there, and
 //! nothing is given that it does not show.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,5 +1,4 @@
 //! Books that are moved from SQLite to PostgreSQL with a deploy under way: it ends on the other side.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
 
 use std::time::{Duration, Instant};
 

@@ -1,11 +1,9 @@
 //! What goes wrong on the cluster: the state is kept, the reason can be read, and the operation goes on by itself when the
 //! fault has ended.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
-
-mod world;
 
 use std::time::Duration;
 
+use crate::world::{SECRET, TOKEN, World};
 use pve_sim::{
     faults::{Condition, Fault, What},
     state::SimConfig,
@@ -17,7 +15,6 @@ use wharf_model::{
     operation::{Operation, Status},
     service::Phase,
 };
-use world::{SECRET, TOKEN, World};
 
 const PATIENCE: Duration = Duration::from_secs(7_200);
 const OUTAGE: Duration = Duration::from_secs(1_200);

@@ -1,8 +1,5 @@
 //! Terminate is the last word: whatever it overtakes takes nothing of it back, what it has ended is not begun again, and if it
 //! stops, that stays to be seen.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
-
-mod world;
 
 use std::{
     sync::{
@@ -12,12 +9,12 @@ use std::{
     time::Duration,
 };
 
+use crate::world::World;
 use futures::FutureExt;
 use pve_sim::{faults::What, state::SimConfig};
 use wharf_engine::{Engine, wish::Wish};
 use wharf_model::{operation::Status, service::Phase};
 use wharf_store::{NewAudit, StoreError};
-use world::World;
 
 const PATIENCE: Duration = Duration::from_secs(3_600);
 

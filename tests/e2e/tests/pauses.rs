@@ -1,10 +1,9 @@
 //! Pauses: what an admin holds back sends no write and says why; what has left before ends; all goes on when the pause does.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
 
-mod world;
-
+use crate::world;
 use std::time::Duration;
 
+use crate::world::{Host, World};
 use pve_sim::state::SimConfig;
 use serde_json::json;
 use tokio::time::sleep;
@@ -14,7 +13,6 @@ use wharf_model::{
     operation::{Operation, Status},
     service::Phase,
 };
-use world::{Host, World};
 
 const PATIENCE: Duration = Duration::from_secs(3_600);
 const PAUSED: Duration = Duration::from_secs(1_800);

@@ -1,9 +1,6 @@
 //! Our PowerDNS against the real one, by requests and by clients that others wrote for it, and the demo's DNS on ours.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
 
-#[path = "../../../sdk/testkit/tests/script/mod.rs"]
-mod script;
-
+use crate::script;
 use std::time::Duration;
 
 use serde_json::{Value, json};

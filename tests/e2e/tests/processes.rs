@@ -1,12 +1,9 @@
 //! The real binary on SQLite, the simulated cluster and PowerDNS as processes: the host is killed, stopped and overtaken at
 //! random moments, and the world is counted afterwards.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
-
-mod orders;
 
 use std::time::{Duration, Instant};
 
-use orders::{PATIENCE, Panel, count, hasty, moments, stories};
+use crate::orders::{PATIENCE, Panel, count, hasty, moments, stories};
 use rand::{RngExt, rngs::StdRng};
 use serde_json::json;
 use wharf_e2e::{

@@ -1,5 +1,4 @@
 //! DNS providers in other languages, through the real host binary into a real PowerDNS.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
 
 use std::{path::PathBuf, time::Duration};
 

@@ -1,7 +1,6 @@
 //! What an admin reads at night: every wrong entry is refused with a sentence that names the field and the remedy.
 //!
 //! The sentences are printed (`--nocapture`), to be read as a whole by whoever changes one.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

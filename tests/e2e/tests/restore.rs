@@ -1,6 +1,5 @@
 //! Books that were lost and restored from a backup: orders since then are not in them, but their VMs are on the cluster. No
 //! number and no address that the cluster has ever seen is given to anybody else.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},

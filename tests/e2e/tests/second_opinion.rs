@@ -1,12 +1,9 @@
 //! The real host over TLS against fakepve, which other people wrote: provisioning, refused tokens, missing privileges,
 //! faults. Where it is not stateful (migration, resizing, allocation by configuration), `docs/second-opinion.md` says so.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
-
-mod opinions;
 
 use std::time::{Duration, Instant};
 
-use opinions::{SECRET, TOKEN, committed, settings, table};
+use crate::opinions::{SECRET, TOKEN, committed, settings, table};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use wharf_e2e::{

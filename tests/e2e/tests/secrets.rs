@@ -1,11 +1,8 @@
 //! Marked secrets go in, peers echo them in every coding, and nothing that is stored, logged or shown has them.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
-
-mod marked;
 
 use std::time::{Duration, Instant};
 
-use marked::{
+use crate::marked::{
     ACCOUNT_PASSWORD, PATIENCE, SERVER_PASSWORD, STORE_PASSWORD,
     asked::{addresses, mistakes, support_bundle},
     fault, marked,

@@ -4,14 +4,10 @@
 //!
 //! `WHARF_SIM_SEEDS` = how many seeds there are in all (10,000 otherwise). A seed that fails is printed with its trace and
 //! the command that replays it.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
-
-mod simulated;
-mod world;
 
 use std::collections::BTreeMap;
 
-use simulated::{Missing, plan::Kind, run::play};
+use crate::simulated::{Missing, plan::Kind, run::play};
 use wharf_store::memory::Mutant;
 
 /// The tests between which the seeds are divided, so that they run side by side.

@@ -1,8 +1,6 @@
 //! Other hands on the same cluster: somebody takes our number, an answer is lost meanwhile, a VM is moved between two steps.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
 
-mod world;
-
+use crate::world;
 use std::{
     sync::{
         Arc, Mutex,
@@ -14,6 +12,7 @@ use std::{
 use futures::FutureExt;
 use tower::ServiceExt;
 
+use crate::world::World;
 use pve_sim::{
     faults::{Condition, What},
     state::SimConfig,
@@ -21,7 +20,6 @@ use pve_sim::{
 use serde_json::json;
 use wharf_engine::wish::Wish;
 use wharf_model::{object::ObjectKind, service::Phase};
-use world::World;
 
 const PATIENCE: Duration = Duration::from_secs(3_600);
 

@@ -1,14 +1,12 @@
 //! Versions of the provisioner come and go while it works: nothing fails, nothing is done twice, and each row says which
 //! version it was.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
-
-mod world;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
+use crate::world::{Host, World, component, disguised, install, reissued};
 use pve_sim::state::SimConfig;
 use semver::Version;
 use serde_json::json;
@@ -18,7 +16,6 @@ use wharf_model::{
     operation::{LogBody, Status, StepResult},
     service::Phase,
 };
-use world::{Host, World, component, disguised, install, reissued};
 
 const PATIENCE: Duration = Duration::from_secs(900);
 const KVM: &str = "proxmox-kvm";

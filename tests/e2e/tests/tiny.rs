@@ -1,15 +1,12 @@
 //! The host knows no product: another provisioner, with states and settings of its own, beside the shipped one.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
-
-mod world;
 
 use std::time::Duration;
 
+use crate::world::{World, component, install};
 use pve_sim::state::SimConfig;
 use serde_json::json;
 use wharf_engine::wish::Wish;
 use wharf_model::service::Phase;
-use world::{World, component, install};
 
 const PATIENCE: Duration = Duration::from_secs(600);
 

@@ -1,5 +1,4 @@
 //! What a collector of traces gets of an order, and that no order waits for a collector.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
 
 use std::{
     collections::BTreeSet,

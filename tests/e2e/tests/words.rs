@@ -1,5 +1,4 @@
 //! The host knows no product: no crate under `host/` contains the name of an option, a state or a provider.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
 
 use std::path::{Path, PathBuf};
 

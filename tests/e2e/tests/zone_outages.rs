@@ -1,13 +1,9 @@
 //! DNS never blocks a VM: providers that are down, in a hurry, or have other credentials by now.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
-
-#[path = "world/dns.rs"]
-mod dns;
-mod world;
 
 use std::time::Duration;
 
-use dns::{Net, lines, picture, until, zone_at};
+use crate::world::dns::{Net, lines, picture, until, zone_at};
+use crate::world::{Host, World, component, install};
 use pve_sim::state::SimConfig;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
@@ -23,7 +19,6 @@ use wharf_testkit::{
     model::{Model, Record},
     peer::Peer,
 };
-use world::{Host, World, component, install};
 
 const FORWARD: &str = "example.com.";
 const REVERSE: &str = "2.0.192.in-addr.arpa.";

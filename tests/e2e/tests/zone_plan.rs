@@ -1,5 +1,4 @@
 //! What a zone should hold and what it holds: somebody has been at the DNS server by hand.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
 
 use std::{
     process::Output,

@@ -1,14 +1,11 @@
 //! Zones as an admin leaves them: what is switched off is not written to.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
-
-mod world;
 
 use std::time::Duration;
 
+use crate::world::World;
 use pve_sim::state::SimConfig;
 use serde_json::json;
 use wharf_model::{object::ObjectKind, record::RecordKey};
-use world::World;
 
 /// Why the only record of this service is not as it should be.
 async fn reason(world: &World, key: &RecordKey) -> String {

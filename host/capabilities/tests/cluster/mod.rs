@@ -1,12 +1,4 @@
 //! The lending side of a host on a simulated cluster, in one process and in virtual time.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    dead_code,
-    reason = "test code; each test binary uses a part of it"
-)]
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,12 +1,4 @@
 //! Calls to try capabilities with: books in memory, a manifest, a zone, a hook or an operation at hand.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    dead_code,
-    reason = "test code; each test binary uses a part of it"
-)]
 
 use std::{
     collections::BTreeMap,

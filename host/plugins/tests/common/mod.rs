@@ -1,12 +1,4 @@
 //! Small components, made from text, and a host to run them on.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    dead_code,
-    reason = "test code; each test binary uses a part of it"
-)]
 
 use std::{collections::BTreeSet, sync::Arc};
 

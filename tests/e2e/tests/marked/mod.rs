@@ -1,5 +1,4 @@
 //! A house whose secrets can be told apart, and what it takes to look for them everywhere.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
 
 pub mod asked;
 pub mod mirror;

@@ -1,5 +1,8 @@
 //! Both simulated clusters in the same world, and the tables of `docs/second-opinion.md`.
 
+pub mod pair;
+pub mod questions;
+
 use std::{fmt::Write as _, path::Path};
 
 use pve_sim::state::{SimConfig, Timing};

@@ -1,12 +1,4 @@
 //! Orders of a panel that sends again what it could not deliver, and the count of what has become of them.
-#![allow(
-    dead_code,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "test code; not every test uses all of it"
-)]
 
 use std::{
     collections::{BTreeMap, BTreeSet},

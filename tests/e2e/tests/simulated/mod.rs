@@ -49,7 +49,7 @@ impl Played {
     /// What a person needs who has to find out why.
     pub fn tell(&self, seed: u64) -> String {
         format!(
-            "{}\n\nWHARF_SEED={seed} failed: {}\n\nReplay it with\n\n    WHARF_SEED={seed} cargo nextest run --workspace --test simulation --no-capture -E 'test(replay)'\n",
+            "{}\n\nWHARF_SEED={seed} failed: {}\n\nReplay it with\n\n    WHARF_SEED={seed} cargo nextest run --workspace --no-capture -E 'test(simulation::a_replay)'\n",
             self.trace,
             self.failure.as_deref().unwrap_or("it did not")
         )

@@ -1,12 +1,4 @@
 //! Façades of DNS providers in virtual time: the network of a world whose plugins speak to peers in this process.
-#![allow(
-    dead_code,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "test code; not every test uses all of it"
-)]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -32,8 +24,6 @@ pub struct Net {
     peers: Mutex<BTreeMap<String, Arc<Peer>>>,
     /// Origins that accept no connection.
     down: Mutex<BTreeSet<String>>,
-    /// What was connected to, in order.
-    asked: Mutex<Vec<String>>,
 }
 
 impl Net {
@@ -61,18 +51,12 @@ impl Net {
             all.remove(&peer.url)
         };
     }
-
-    /// Origins that were connected to since this was called last.
-    pub fn take_asked(&self) -> Vec<String> {
-        std::mem::take(&mut *self.asked.lock().unwrap())
-    }
 }
 
 #[async_trait]
 impl Transport for Net {
     async fn send(&self, request: Prepared) -> Result<Answer, Lost> {
         let origin = request.url.origin().ascii_serialization();
-        self.asked.lock().unwrap().push(origin.clone());
         let peer = self.peers.lock().unwrap().get(&origin).cloned();
         let peer = peer.filter(|_| !self.down.lock().unwrap().contains(&origin));
         let lost = |maybe_sent, code, message: &str| Lost { maybe_sent, code, message: message.to_owned() };

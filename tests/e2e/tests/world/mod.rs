@@ -1,15 +1,7 @@
 //! A whole Wharf in one process and in virtual time: the real engine, runtime, capabilities and plugins on the in-memory
 //! books, against a simulated cluster that is called without a socket.
-#![allow(
-    dead_code,
-    unused_imports,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "test code; not every test uses all of it"
-)]
 
+pub mod dns;
 pub mod elsewhere;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
