@@ -136,17 +136,15 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     let mut session = house.runtime.dns(binding).await?;
     let plugin = format!("{} {}", found.manifest.id, session.version());
     let (export, said) = call(&arguments, name, &mut session).await?;
-    let mut whole = json!({
+    let whole = json!({
         "plugin": plugin,
         "export": export.to_possible_value().map(|v| v.get_name().to_owned()),
         "answer": said.answer,
         "log": said.log,
         "requests": house.asked.take(),
         "used": said.used,
+        "replay": house.asked.left().map(|left| json!({"left": left})),
     });
-    if let Some(left) = house.asked.left() {
-        whole["replay"] = json!({"left": left});
-    }
     println!("{}", house.asked.clean(&serde_json::to_string_pretty(&whole)?));
     if let Some(file) = &arguments.record {
         house.asked.record(file)?;
