@@ -113,6 +113,8 @@ fn describe() {
     describe_gauge!("wharf_job_took_over", "Runs of a job whose process died.");
     describe_gauge!("wharf_job_findings", "What a job found that does not agree with the books.");
     describe_gauge!("wharf_pauses", "Pauses that hold something back.");
+    describe_gauge!("wharf_zones_parked", "Zones that refused their credentials: nothing is sent for them.");
+    describe_gauge!("wharf_servers_parked", "Servers that refused their token to this process.");
     describe_gauge!("wharf_reconcile", "1 while restored books wait to be reconciled.");
     describe_gauge!("wharf_build_info", "1, with the version.");
     describe_gauge!("process_resident_memory_bytes", "Resident memory.");
@@ -219,6 +221,10 @@ async fn measure(api: &Api, exporter: &Exporter) -> Result<(), Problem> {
     });
     exporter.set("wharf_job_findings", "name", findings);
     gauge!("wharf_pauses").set(number(len(&books.objects(ObjectKind::Pause).await?)));
+    let mut zones = books.objects(ObjectKind::Zone).await?;
+    zones.retain(|zone| zone.body.get("parked").is_some_and(|parked| !parked.is_null()));
+    gauge!("wharf_zones_parked").set(number(len(&zones)));
+    gauge!("wharf_servers_parked").set(number(len(&api.lender.servers.all_parked())));
 
     gauge!("wharf_plugin_stores").set(api.runtime.in_use());
     gauge!("wharf_plugin_stores_most").set(api.runtime.max_in_use());

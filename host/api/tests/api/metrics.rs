@@ -90,6 +90,22 @@ async fn a_scrape_shows_how_jobs_stand_and_what_is_paused() {
 }
 
 #[tokio::test]
+async fn a_scrape_counts_the_zones_that_are_parked() {
+    let (recorder, exporter) = Exporter::build().unwrap();
+    let _recording = metrics::set_default_local_recorder(&recorder);
+    let world =
+        World::with(Settings { metrics: Some(exporter), metrics_open: true, plugin_slots: 8, ..Settings::default() })
+            .await;
+    let zone = serde_json::json!({"zone": "example.com.", "plugin": "dns-powerdns", "settings": {}});
+    world.row(ObjectKind::Zone, "good", zone.clone()).await;
+    let mut parked = zone;
+    parked["parked"] = serde_json::json!({"reason": "401", "since_ms": 1});
+    world.row(ObjectKind::Zone, "bad", parked).await;
+    let text = world.get("/metrics").await.text;
+    assert_eq!((value(&text, "wharf_zones_parked"), value(&text, "wharf_servers_parked")), (1.0, 0.0));
+}
+
+#[tokio::test]
 async fn a_process_that_records_nothing_says_so() {
     let world = World::new().await;
     assert_eq!(world.get("/metrics").await.refusal(), (404, "not-found".into()));

@@ -65,6 +65,11 @@ impl Servers {
         Self { transport: Some(transport), ..Self::new(books, keyring) }
     }
 
+    /// Names of servers that refused their token to this process, and were neither saved nor tested since.
+    pub fn all_parked(&self) -> Vec<String> {
+        self.lock().iter().filter(|(_, client)| client.parked().is_some()).map(|(name, _)| name.clone()).collect()
+    }
+
     /// The client of a server, made anew when its row or secret has changed (which also ends its parking).
     pub async fn client(&self, name: &str) -> Result<Arc<Client>, PveError> {
         let books = |e: wharf_store::StoreError| PveError::Unreachable(format!("the host's books: {e}"));
