@@ -1,8 +1,8 @@
-//! A transport for tests: answers in order, and keeps what was asked.
+//! For tests: a transport that answers in order and keeps what was asked, and a request as a peer gets it.
 
 use std::collections::VecDeque;
 
-use crate::http::{Failure, Request, Response, Sent, Transport};
+use crate::http::{Body, Failure, Request, Response, Sent, Transport};
 
 /// Answers requests one after the other. When nothing is left to answer, the request is not sent (code `connect`).
 #[derive(Debug, Default)]
@@ -55,6 +55,28 @@ impl Transport for Scripted {
     }
 }
 
+/// Headers (names in lower case) and body of a request as a peer gets it from the host: secrets, given by slot, stand in the place
+/// of their slots, and a form is encoded. That a slot stands where the manifest allows it is the host's to check.
+pub fn delivered(request: &Request, secrets: &[(&str, &str)]) -> (Vec<(String, String)>, Vec<u8>) {
+    let filled = |text: &str| {
+        secrets.iter().fold(text.to_owned(), |text, (slot, value)| text.replace(&format!("{{{{{slot}}}}}"), value))
+    };
+    let mut headers: Vec<_> =
+        request.headers.iter().map(|(name, value)| (name.to_lowercase(), filled(value))).collect();
+    let (kind, body) = match &request.body {
+        Body::None => return (headers, Vec::new()),
+        Body::Text(kind, text) => (kind.clone(), text.clone()),
+        Body::Form(fields) => {
+            // No byte has to be escaped that is, and none that has to be is not.
+            let encoded = |text: &str| text.bytes().map(|b| format!("%{b:02X}")).collect::<String>();
+            let pairs = fields.iter().map(|(name, value)| format!("{}={}", encoded(name), encoded(&filled(value))));
+            ("application/x-www-form-urlencoded".to_owned(), pairs.collect::<Vec<_>>().join("&"))
+        }
+    };
+    headers.push(("content-type".to_owned(), kind));
+    (headers, body.into_bytes())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,5 +90,21 @@ mod tests {
         assert_eq!(script.send(&Request::new("PUT", "https://a.test/y")).unwrap_err().sent, Sent::MaybeSent);
         assert_eq!(script.send(&Request::get("https://a.test/z")).unwrap_err().code, "connect");
         assert_eq!(script.lines(), ["GET https://a.test/x", "PUT https://a.test/y", "GET https://a.test/z"]);
+    }
+
+    #[test]
+    fn a_peer_gets_secrets_in_the_place_of_their_slots_and_a_form_encoded() {
+        let request = Request::new("POST", "https://a.test/").header("X-Key", "a {{key}}").form("who", "{{other}}&");
+        let (headers, body) = delivered(&request, &[("key", "s3cret"), ("other", "B")]);
+        assert_eq!(headers[0], ("x-key".to_owned(), "a s3cret".to_owned()));
+        assert_eq!(headers[1], ("content-type".to_owned(), "application/x-www-form-urlencoded".to_owned()));
+        assert_eq!(body, b"%77%68%6F=%42%26");
+        let (headers, body) =
+            delivered(&Request::new("PUT", "https://a.test/").text("text/plain", "{{key}}"), &[("key", "x")]);
+        assert_eq!(
+            (headers[0].1.as_str(), body.as_slice()),
+            ("text/plain", b"{{key}}".as_slice()),
+            "no slot in a body"
+        );
     }
 }

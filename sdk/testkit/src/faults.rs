@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{
-    facade::{Refusal, Request, Response},
+    facade::{Facade, Refusal, Request, Response},
     model::Model,
 };
 
@@ -152,8 +152,40 @@ impl Armed {
     }
 }
 
+/// What comes of a request that this strikes; none = no answer comes. It takes no time here: a delay is for whoever serves it.
+pub fn answer(
+    mishap: Option<&Mishap>,
+    facade: &mut dyn Facade,
+    model: &mut Model,
+    request: &Request,
+) -> Option<Response> {
+    let mut response = match mishap {
+        Some(Mishap::LostBefore) => return None,
+        Some(Mishap::Refused(why)) => return Some(facade.refusal(*why)),
+        Some(Mishap::Answered(response)) => return Some(response.clone()),
+        Some(Mishap::Redirect(to)) => return Some(Response::empty(302).header("location", to)),
+        Some(Mishap::Meanwhile(change)) => {
+            change.happen(model);
+            facade.answer(model, request)
+        }
+        _ => facade.answer(model, request),
+    };
+    match mishap {
+        Some(Mishap::LostAfter) => return None,
+        Some(Mishap::Mangled(how)) => response.body = mangled(response.body, how),
+        Some(Mishap::Echo) => {
+            for (name, value) in &request.headers {
+                response.body.extend_from_slice(format!("\n{name}: {value}").as_bytes());
+            }
+            response.body.extend_from_slice(&request.body);
+        }
+        _ => {}
+    }
+    Some(response)
+}
+
 /// The body as it arrives.
-pub fn mangled(body: Vec<u8>, how: &Mangle) -> Vec<u8> {
+fn mangled(body: Vec<u8>, how: &Mangle) -> Vec<u8> {
     match how {
         Mangle::Empty => Vec::new(),
         Mangle::Cut(most) => body.into_iter().take(*most).collect(),

@@ -22,7 +22,7 @@ use tokio::{
 
 use crate::{
     facade::{Facade, Features, Request, Response, pairs},
-    faults::{Armed, Fault, Mishap, mangled},
+    faults::{self, Armed, Fault, Mishap},
     model::Model,
 };
 
@@ -172,37 +172,9 @@ async fn exchange(shared: &Shared, mut request: Request) -> Option<Response> {
     request.is_write = Some(held(&shared.facade).is_write(&request));
     let mishap = held(&shared.armed).strike(&request);
     let pause = held(&shared.facade).pause(&request);
-    let do_it = || held(&shared.facade).answer(&mut held(&shared.model), &request);
-    let answered = match &mishap {
-        None => Some(do_it()),
-        Some(Mishap::Delay(_)) => Some(do_it()),
-        Some(Mishap::LostBefore) => None,
-        Some(Mishap::LostAfter) => {
-            do_it();
-            None
-        }
-        Some(Mishap::Refused(why)) => Some(held(&shared.facade).refusal(*why)),
-        Some(Mishap::Answered(response)) => Some(response.clone()),
-        Some(Mishap::Mangled(how)) => {
-            let mut response = do_it();
-            response.body = mangled(response.body, how);
-            Some(response)
-        }
-        Some(Mishap::Redirect(to)) => Some(Response::empty(302).header("location", to)),
-        Some(Mishap::Echo) => {
-            let mut response = do_it();
-            for (name, value) in &request.headers {
-                response.body.extend_from_slice(format!("\n{name}: {value}").as_bytes());
-            }
-            response.body.extend_from_slice(&request.body);
-            Some(response)
-        }
-        Some(Mishap::Meanwhile(change)) => {
-            change.happen(&mut held(&shared.model));
-            Some(do_it())
-        }
-        Some(Mishap::Repeated) => Some(held(&shared.last).clone().unwrap_or_else(do_it)),
-    };
+    let last = matches!(mishap, Some(Mishap::Repeated)).then(|| held(&shared.last).clone()).flatten();
+    let answered = last
+        .or_else(|| faults::answer(mishap.as_ref(), held(&shared.facade).as_mut(), &mut held(&shared.model), &request));
     if answered.is_some() {
         held(&shared.last).clone_from(&answered);
     }

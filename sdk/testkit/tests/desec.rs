@@ -1,17 +1,16 @@
 //! The façade of deSEC, asked by a client of other hands: that it works there makes the façade credible.
 //!
 //! The client is `desec-dns` 1.5.0 of PyPI (<https://github.com/s-hamann/desec-dns>), which `.ci/requirements.txt` pins. What it does is
-//! in `desec_client.py`.
+//! in `clients/desec_client.py`.
 
-use std::path::Path;
-
-use tokio::process::Command;
 use wharf_testkit::{
     facade::{Refusal, Wait},
     facades::desec::Desec,
     faults::{Fault, Mishap, Target},
     peer::Peer,
 };
+
+use crate::script;
 
 const ZONE: &str = "example.test.";
 
@@ -21,26 +20,11 @@ async fn peer(foreign: usize) -> Peer {
     peer
 }
 
-/// Lets the client do one of its parts. Its traceback is the failure.
+/// Lets the client do one of its parts.
 async fn client(peer: &Peer, what: &str) {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let settings = peer.zone_settings(ZONE);
-    let text = |key: &str| settings[key].as_str().unwrap().to_owned();
-    let output = Command::new(here.join("../../.venv/bin/python"))
-        .arg(here.join("tests/desec_client.py"))
-        .args([text("server-url"), text("token"), what.to_owned()])
-        .env_clear()
-        .env("PYTHONDONTWRITEBYTECODE", "1")
-        .kill_on_drop(true)
-        .output()
-        .await
-        .unwrap_or_else(|e| panic!("{e}: run `cargo xtask test --only setup`, which installs the client into .venv"));
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        !said.contains("No module named"),
-        "the client is not installed: run `cargo xtask test --only setup`\n{said}"
-    );
-    assert!(output.status.success(), "{what}: {said}");
+    let text = |key: &str| settings[key].as_str().unwrap();
+    script::run("desec_client.py", &[text("server-url"), text("token"), what]).await;
 }
 
 #[tokio::test]

@@ -1,11 +1,10 @@
 //! The façade of Hetzner Cloud's DNS, asked by Hetzner's own Python client: that it works there makes the façade credible.
 //!
-//! The client is `hcloud` 2.27.0 of PyPI, which `.ci/requirements.txt` pins. What it does is in `hetzner_client.py`.
+//! The client is `hcloud` 2.27.0 of PyPI, which `.ci/requirements.txt` pins. What it does is in `clients/hetzner_client.py`.
 
-use std::path::{Path, PathBuf};
-
-use tokio::process::Command;
 use wharf_testkit::{facades::hetzner::Hetzner, peer::Peer};
+
+use crate::script;
 
 const ZONE: &str = "example.test.";
 
@@ -15,35 +14,10 @@ async fn peer(foreign: usize) -> Peer {
     peer
 }
 
-fn python() -> PathBuf {
-    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.venv/bin/python");
-    assert!(
-        python.exists(),
-        "{} is missing: run `cargo xtask test --only setup`, which installs Hetzner's client there",
-        python.display()
-    );
-    python
-}
-
-/// Lets the client do one of its parts. Its traceback is the failure.
+/// Lets the client do one of its parts.
 async fn client(peer: &Peer, what: &str) {
-    let token = peer.zone_settings(ZONE)["api-token"].as_str().unwrap().to_owned();
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hetzner_client.py");
-    let output = Command::new(python())
-        .arg(script)
-        .args([peer.url.clone(), token, what.to_owned()])
-        .env_clear()
-        .env("PYTHONDONTWRITEBYTECODE", "1")
-        .kill_on_drop(true)
-        .output()
-        .await
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        !said.contains("No module named"),
-        "the client is not installed: run `cargo xtask test --only setup`\n{said}"
-    );
-    assert!(output.status.success(), "{what}: {said}");
+    let settings = peer.zone_settings(ZONE);
+    script::run("hetzner_client.py", &[&peer.url, settings["api-token"].as_str().unwrap(), what]).await;
 }
 
 #[tokio::test]

@@ -2,11 +2,12 @@
 
 use serde_json::Value as Json;
 use wharf_sdk::dns::prelude::*;
-use wharf_sdk::http::{Body, Failure, Sent};
+use wharf_sdk::http::{Failure, Sent};
+use wharf_sdk::testing::delivered;
 use wharf_testkit::{
     facade::{self, Facade, pairs},
     facades::cloudflare::{Cloudflare, Plan as Paid},
-    faults::{Armed, Mishap, mangled},
+    faults::{self, Armed},
     model::{Model, Record, Zone},
 };
 
@@ -39,21 +40,8 @@ pub fn wire() -> Wire {
 
 impl Transport for Wire {
     fn send(&mut self, request: &Request) -> Result<Response, Failure> {
-        // What the host does to secrets, and nothing else may name one.
-        let token = self.facade.token();
-        let put = |(name, value): &(String, String)| {
-            assert!(name == "Authorization" || !value.contains("{{"), "{name}: {value}");
-            (name.to_lowercase(), value.replace("{{api-token}}", token))
-        };
-        let mut headers: Vec<(String, String)> = request.headers.iter().map(put).collect();
-        let body = match &request.body {
-            Body::None => Vec::new(),
-            Body::Text(kind, text) => {
-                headers.push(("content-type".into(), kind.clone()));
-                text.clone().into_bytes()
-            }
-            Body::Form(_) => panic!("a form"),
-        };
+        assert!(request.headers.iter().all(|(name, value)| name == "Authorization" || !value.contains("{{")));
+        let (headers, body) = delivered(request, &[("api-token", self.facade.token())]);
         let (path, query) = request.url.strip_prefix(BASE).unwrap().split_once('?').unwrap_or_default();
         let path = if path.is_empty() { request.url.strip_prefix(BASE).unwrap() } else { path };
         let mut query = pairs(query);
@@ -64,23 +52,10 @@ impl Transport for Wire {
             act(self.model.zone_mut(ZONE).unwrap());
         }
         self.log.push(asked.clone());
-        let lost = |sent| Err(Failure { sent, code: "broken".into(), message: "Lost.".into(), ext: Vec::new() });
-        let answered = match self.armed.strike(&asked) {
-            None => self.facade.answer(&mut self.model, &asked),
-            Some(Mishap::LostBefore) => return lost(Sent::MaybeSent),
-            Some(Mishap::LostAfter) => {
-                self.facade.answer(&mut self.model, &asked);
-                return lost(Sent::MaybeSent);
-            }
-            Some(Mishap::Refused(why)) => self.facade.refusal(why),
-            Some(Mishap::Answered(response)) => response,
-            Some(Mishap::Mangled(how)) => {
-                let mut response = self.facade.answer(&mut self.model, &asked);
-                response.body = mangled(response.body, &how);
-                response
-            }
-            Some(other) => panic!("{other:?}"),
-        };
+        let mishap = self.armed.strike(&asked);
+        let answered = faults::answer(mishap.as_ref(), &mut self.facade, &mut self.model, &asked).ok_or_else(|| {
+            Failure { sent: Sent::MaybeSent, code: "broken".into(), message: "Lost.".into(), ext: Vec::new() }
+        })?;
         Ok(Response {
             status: answered.status,
             headers: answered.headers,

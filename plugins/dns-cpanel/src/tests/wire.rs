@@ -1,11 +1,12 @@
 //! The façade as a transport.
 
 use wharf_sdk::dns::prelude::*;
-use wharf_sdk::http::{Body, Failure, Sent};
+use wharf_sdk::http::{Failure, Sent};
+use wharf_sdk::testing::delivered;
 use wharf_testkit::{
     facade::{self, Facade},
     facades::cpanel::{CPanel, Door as There},
-    faults::{Armed, Mishap, mangled},
+    faults::{self, Armed},
     model::{Model, Record, Zone},
 };
 
@@ -39,23 +40,8 @@ pub fn wire(there: There) -> Wire {
 
 impl Transport for Wire {
     fn send(&mut self, request: &Request) -> Result<Response, Failure> {
-        // What the host does to secrets, and nothing else may name one.
-        let token = self.facade.token();
-        let put = |(name, value): &(String, String)| {
-            assert!(name == "Authorization" || !value.contains("{{"), "{name}: {value}");
-            (name.to_lowercase(), value.replace("{{api-token}}", token))
-        };
-        let mut headers: Vec<(String, String)> = request.headers.iter().map(put).collect();
-        let body = match &request.body {
-            Body::None => Vec::new(),
-            Body::Form(fields) => {
-                headers.push(("content-type".into(), "application/x-www-form-urlencoded".into()));
-                let encoded = |text: &str| text.bytes().map(|b| format!("%{b:02X}")).collect::<String>();
-                let pairs = fields.iter().map(|(n, v)| format!("{}={}", encoded(n), encoded(v)));
-                pairs.collect::<Vec<_>>().join("&").into_bytes()
-            }
-            Body::Text(..) => panic!("a text"),
-        };
+        assert!(request.headers.iter().all(|(name, value)| name == "Authorization" || !value.contains("{{")));
+        let (headers, body) = delivered(request, &[("api-token", self.facade.token())]);
         let path = request.url.strip_prefix(BASE).unwrap().to_owned();
         let (method, query) = (request.method.clone(), request.query.clone());
         let mut asked = facade::Request { method, path, query, headers, body, is_write: None };
@@ -66,23 +52,10 @@ impl Transport for Wire {
             act(self.model.zone_mut(ZONE).unwrap());
         }
         self.log.push(asked.clone());
-        let lost =
-            || Err(Failure { sent: Sent::MaybeSent, code: "broken".into(), message: "Lost.".into(), ext: Vec::new() });
-        let answered = match self.armed.strike(&asked) {
-            None => self.facade.answer(&mut self.model, &asked),
-            Some(Mishap::LostBefore) => return lost(),
-            Some(Mishap::LostAfter) => {
-                self.facade.answer(&mut self.model, &asked);
-                return lost();
-            }
-            Some(Mishap::Refused(why)) => self.facade.refusal(why),
-            Some(Mishap::Mangled(how)) => {
-                let mut response = self.facade.answer(&mut self.model, &asked);
-                response.body = mangled(response.body, &how);
-                response
-            }
-            Some(other) => panic!("{other:?}"),
-        };
+        let mishap = self.armed.strike(&asked);
+        let answered = faults::answer(mishap.as_ref(), &mut self.facade, &mut self.model, &asked).ok_or_else(|| {
+            Failure { sent: Sent::MaybeSent, code: "broken".into(), message: "Lost.".into(), ext: Vec::new() }
+        })?;
         let text = String::from_utf8_lossy(&answered.body).into_owned();
         Ok(Response { status: answered.status, headers: answered.headers, text })
     }
