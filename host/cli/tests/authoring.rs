@@ -195,7 +195,7 @@ async fn a_recording_answers_as_the_peer_did(folder: &Path) {
     assert!(good && replayed["answer"] == live["answer"] && replayed["replay"]["left"] == 0, "{text}");
     let add = ["apply", "--add", "www.example.com", "A", "192.0.2.7", "--replay", "read.har"];
     let (good, _, text) = run(folder, &peer, &add).await;
-    assert!(!good && text.contains("read.har has no answer to P"), "{text}");
+    assert!(!good && text.contains("read.har has no answer to GET"), "{text}");
     assert!(peer.take_log().is_empty(), "a replay sends nothing");
 
     std::fs::write(folder.join("token.txt"), "short").unwrap();
