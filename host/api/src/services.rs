@@ -81,6 +81,12 @@ pub(crate) async fn find(api: &Api, caller: &Caller, id: &str) -> Result<Service
     found.ok_or_else(|| Problem::not_found("such service"))
 }
 
+/// The same, of a caller who is going to change something about it.
+pub(crate) async fn find_to_write(api: &Api, caller: &Caller, id: &str) -> Result<Service, Problem> {
+    panel(api, caller, &target(caller, id)?).await?;
+    find(api, caller, id).await
+}
+
 /// Which services to list.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]

@@ -13,5 +13,5 @@ mod naming;
 pub mod reverse;
 
 pub use login::login_of;
-pub use naming::{DECLARED, queue_of, wanted_records};
+pub use naming::{DECLARED, Wishes, wishes};
 pub use reverse::{ReverseZones, rdns_zone_names};

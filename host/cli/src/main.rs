@@ -168,6 +168,26 @@ enum ServiceCommand {
         #[command(flatten)]
         remote: RemoteArguments,
     },
+    /// Say all its names anew: what is missing at the providers is written again. Names that addresses were given stay.
+    SetNames {
+        id: String,
+        #[command(flatten)]
+        remote: RemoteArguments,
+    },
+    /// Give one of its addresses a name of its own, to which the PTR leads; or have it follow the service's name again.
+    Ptr {
+        id: String,
+        /// One of its addresses.
+        address: String,
+        /// Name of a host: mail.client.example
+        #[arg(required_unless_present = "follow", conflicts_with = "follow")]
+        name: Option<String>,
+        /// Back to the service's name.
+        #[arg(long)]
+        follow: bool,
+        #[command(flatten)]
+        remote: RemoteArguments,
+    },
     /// The log of its last operation.
     Log {
         id: String,
@@ -230,6 +250,10 @@ async fn run(command: Command) -> Result<()> {
         Command::Service(ServiceCommand::List(remote)) => remote::services(&remote).await,
         Command::Service(ServiceCommand::Show { id, remote }) => remote::service(&remote, &id).await,
         Command::Service(ServiceCommand::Names { id, remote }) => zone::names(&remote, &id).await,
+        Command::Service(ServiceCommand::SetNames { id, remote }) => zone::set_names(&remote, &id).await,
+        Command::Service(ServiceCommand::Ptr { id, address, name, remote, .. }) => {
+            zone::ptr(&remote, &id, &address, name.as_deref()).await
+        }
         Command::Service(ServiceCommand::Log { id, remote }) => remote::log(&remote, &id).await,
     }
 }

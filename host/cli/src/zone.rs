@@ -131,6 +131,43 @@ fn show(plan: &Value) {
     }
 }
 
+/// `wharf service set-names` and `wharf service ptr`: what was said, and what an admin should know about it.
+async fn said(remote: &RemoteArguments, method: Method, path: &str, body: Option<Vec<u8>>) -> Result<()> {
+    let body = body.map(|body| ("application/json", body));
+    let said: Value = serde_json::from_str(&remote::call(remote, method, path, &[], body).await?)?;
+    println!("{}", said_line(&said));
+    for warning in list(&said, "warnings").iter().filter_map(Value::as_str) {
+        println!("    {warning}");
+    }
+    for name in list(&said, "homeless").iter().filter_map(Value::as_str) {
+        println!("    no zone holds {name}: it is written nowhere");
+    }
+    Ok(())
+}
+
+fn said_line(said: &Value) -> String {
+    let number = |key: &str| said.get(key).and_then(Value::as_u64).unwrap_or_default();
+    let again = match number("rechecked") {
+        0 => String::new(),
+        n => format!(", {n} looked at again"),
+    };
+    format!("{}: {} records should be{again}; DNS follows by itself", text(said, "/name"), number("records"))
+}
+
+/// `wharf service set-names`.
+pub async fn set_names(remote: &RemoteArguments, id: &str) -> Result<()> {
+    said(remote, Method::POST, &format!("/v1/services/{}/names", segment(id)), None).await
+}
+
+/// `wharf service ptr`; no name = follow that of the service.
+pub async fn ptr(remote: &RemoteArguments, id: &str, address: &str, name: Option<&str>) -> Result<()> {
+    let path = format!("/v1/services/{}/names/{}", segment(id), segment(address));
+    match name {
+        Some(name) => said(remote, Method::PUT, &path, Some(serde_json::to_vec(&json!({ "name": name }))?)).await,
+        None => said(remote, Method::DELETE, &path, None).await,
+    }
+}
+
 /// `wharf service names`.
 pub async fn names(remote: &RemoteArguments, id: &str) -> Result<()> {
     let all = remote::get(remote, &format!("/v1/services/{}/names", segment(id)), &[]).await?;
@@ -159,4 +196,18 @@ pub async fn names(remote: &RemoteArguments, id: &str) -> Result<()> {
     }
     ensure!(all.iter().all(|one| text(one, "/verdict") == "pass"), "not all addresses are confirmed both ways");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_said_of_names_stands_in_one_line() {
+        let mut said = json!({"name": "vm.example.com.", "records": 4, "rechecked": 3, "warnings": [], "homeless": []});
+        let expected = "vm.example.com.: 4 records should be, 3 looked at again; DNS follows by itself";
+        assert_eq!(said_line(&said), expected);
+        said["rechecked"] = json!(0);
+        assert_eq!(said_line(&said), "vm.example.com.: 4 records should be; DNS follows by itself");
+    }
 }

@@ -1,7 +1,9 @@
 //! What the names of services are, how the world sees them, and what others must enter so that it does.
 //!
-//! Nothing here writes. The world is asked when somebody wants to know, at most [`AT_ONCE`] questions at a time; a VM never waits
-//! for it.
+//! The world is asked when somebody wants to know, at most [`AT_ONCE`] questions at a time; a VM never waits for it. What writes is
+//! in `say`: it says all names of a service anew, to the books.
+
+mod say;
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
@@ -22,6 +24,7 @@ use wharf_model::{
 use wharf_plugins::dns::Selector;
 use wharf_store::{ServiceFilter, StoreError};
 
+pub use self::say::{Said, SayError};
 use crate::{Engine, zones::ZoneError};
 
 /// Questions that are open at once.

@@ -11,14 +11,14 @@ use wharf_model::{
     service::ServiceId,
 };
 use wharf_store::rows::RecordRow;
-use wharf_store::{Claim, DnsClaim, RecordOutcome, Records, Result, Signal, StoreError, rules::records};
+use wharf_store::{Claim, DnsClaim, RecordOutcome, Records, Result, Saying, Signal, StoreError, rules::records};
 
 use crate::{
-    PostgresStore,
+    PostgresStore, addresses,
     error::{Db, DbError},
-    limit,
+    events, limit,
     lock::Lock,
-    queue, signals,
+    queue, services, signals,
 };
 
 #[async_trait]
@@ -33,6 +33,10 @@ impl Records for PostgresStore {
     ) -> Result<()> {
         let claim = claim.copied();
         self.write(move |c| Box::pin(async move { want(c, claim, service, wanted, queues, now).await })).await
+    }
+
+    async fn say_records(&self, saying: Saying, now: Millis) -> Result<bool> {
+        self.write(move |c| Box::pin(async move { say(c, saying, now).await })).await
     }
 
     async fn records_of(&self, service: ServiceId) -> Result<Vec<Record>> {
@@ -422,6 +426,26 @@ async fn want(
         .await?;
     }
     signals::tell(c, Signal::Records).await
+}
+
+async fn say(c: &mut PgConnection, saying: Saying, now: Millis) -> Db<bool> {
+    let id = saying.service.id;
+    // Before the service, as `Lock` has it; `want` takes it once more.
+    Lock::Records.take(c).await?;
+    // Whoever accepts a wish for the service waits for this row, so no operation begins before this is over.
+    let service = services::lock_service(c, id).await?;
+    let leases = addresses::leases_of(c, id).await?;
+    let open = services::open_operations(c, id).await?;
+    if !records::may_say(&saying, service.as_ref(), &leases, &open)? {
+        return Ok(false);
+    }
+    let Saying { ptr, wanted, queues, audit, .. } = saying;
+    if let Some((address, name)) = ptr {
+        addresses::set_ptr(c, id, address, name).await?;
+    }
+    want(c, None, id, wanted, queues, now).await?;
+    events::audit(c, Some(audit), now).await?;
+    Ok(true)
 }
 
 async fn remove(c: &mut PgConnection, key: &RecordKey) -> Db<()> {

@@ -116,30 +116,6 @@ impl Addresses for SqliteStore {
         self.writer.run(move |c| Box::pin(async move { count_rest(c, seen, measured_ms, now).await })).await
     }
 
-    async fn set_ptr(&self, service: ServiceId, address: IpAddr, ptr: Option<String>) -> Result<()> {
-        self.writer
-            .run(move |c| {
-                Box::pin(async move {
-                    let id = service.to_string();
-                    let (family, key) = address_key(address);
-                    let done = query!(
-                        "UPDATE lease SET ptr = ?4 WHERE service_id = ?1 AND family = ?2 AND address = ?3",
-                        id,
-                        family,
-                        key,
-                        ptr
-                    )
-                    .execute(&mut *c)
-                    .await?;
-                    if done.rows_affected() == 0 {
-                        return Err(StoreError::NotFound(format!("the address {address} of service {service}")).into());
-                    }
-                    Ok(())
-                })
-            })
-            .await
-    }
-
     async fn reserve_vmid(
         &self,
         claim: Option<&Claim>,
@@ -302,7 +278,7 @@ impl Addresses for SqliteStore {
     }
 }
 
-async fn leases_of(c: &mut SqliteConnection, service: ServiceId) -> Db<Vec<Lease>> {
+pub(crate) async fn leases_of(c: &mut SqliteConnection, service: ServiceId) -> Db<Vec<Lease>> {
     let id = service.to_string();
     // Reading over the partial index, the check takes numbers that can't be null for such that can.
     let rows = query_as!(
@@ -317,6 +293,21 @@ async fn leases_of(c: &mut SqliteConnection, service: ServiceId) -> Db<Vec<Lease
     let mut found = rows.into_iter().map(LeaseRow::model).collect::<Result<Vec<_>>>()?;
     leases::sort(&mut found);
     Ok(found)
+}
+
+/// A name of its own for the PTR of an address, or none.
+pub(crate) async fn set_ptr(
+    c: &mut SqliteConnection,
+    service: ServiceId,
+    address: IpAddr,
+    ptr: Option<String>,
+) -> Db<()> {
+    let id = service.to_string();
+    let (family, key) = address_key(address);
+    query!("UPDATE lease SET ptr = ?4 WHERE service_id = ?1 AND family = ?2 AND address = ?3", id, family, key, ptr)
+        .execute(&mut *c)
+        .await?;
+    Ok(())
 }
 
 async fn rest_clock(c: &mut SqliteConnection) -> Db<Option<RestClock>> {

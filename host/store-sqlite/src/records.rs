@@ -11,12 +11,12 @@ use wharf_model::{
     service::ServiceId,
 };
 use wharf_store::rows::RecordRow;
-use wharf_store::{Claim, DnsClaim, RecordOutcome, Records, Result, StoreError, rules::records};
+use wharf_store::{Claim, DnsClaim, RecordOutcome, Records, Result, Saying, StoreError, rules::records};
 
 use crate::{
-    SqliteStore,
+    SqliteStore, addresses,
     error::{Db, DbError},
-    limit, queue,
+    events, limit, queue, services,
 };
 
 #[async_trait]
@@ -31,6 +31,10 @@ impl Records for SqliteStore {
     ) -> Result<()> {
         let claim = claim.copied();
         self.writer.run(move |c| Box::pin(async move { want(c, claim, service, wanted, queues, now).await })).await
+    }
+
+    async fn say_records(&self, saying: Saying, now: Millis) -> Result<bool> {
+        self.writer.run(move |c| Box::pin(async move { say(c, saying, now).await })).await
     }
 
     async fn records_of(&self, service: ServiceId) -> Result<Vec<Record>> {
@@ -396,6 +400,23 @@ async fn want(
         .await?;
     }
     Ok(())
+}
+
+async fn say(c: &mut SqliteConnection, saying: Saying, now: Millis) -> Db<bool> {
+    let id = saying.service.id;
+    let service = services::service(c, id).await?;
+    let leases = addresses::leases_of(c, id).await?;
+    let open = services::open_operations(c, id).await?;
+    if !records::may_say(&saying, service.as_ref(), &leases, &open)? {
+        return Ok(false);
+    }
+    let Saying { ptr, wanted, queues, audit, .. } = saying;
+    if let Some((address, name)) = ptr {
+        addresses::set_ptr(c, id, address, name).await?;
+    }
+    want(c, None, id, wanted, queues, now).await?;
+    events::audit(c, Some(audit), now).await?;
+    Ok(true)
 }
 
 async fn remove(c: &mut SqliteConnection, key: &RecordKey) -> Db<()> {

@@ -14,7 +14,7 @@ pub mod rows;
 pub mod rules;
 pub mod tables;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use async_trait::async_trait;
 use semver::Version;
@@ -372,8 +372,6 @@ pub trait Addresses: Send + Sync + 'static {
     /// taken from it, for a clock that was set back). Addresses whose rest is over leave the books, which frees them.
     /// `Conflict` and nothing written if the clock is not at look number `seen` any more; 0 = there is none yet.
     async fn count_rest(&self, seen: i64, measured_ms: i64, now: Millis) -> Result<Rested>;
-    /// A name of its own for the PTR, or none.
-    async fn set_ptr(&self, service: ServiceId, address: std::net::IpAddr, ptr: Option<String>) -> Result<()>;
 
     /// The live number of this service on this server, or the lowest at or above `first` that is neither in the books nor
     /// in `taken`. Sets `Service::vmid`.
@@ -453,6 +451,21 @@ pub struct DnsClaim {
     pub epoch: i64,
 }
 
+/// What somebody says of a service's names outside of its operations.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Saying {
+    /// As they were read: `wanted` was made of them.
+    pub service: Service,
+    /// As they were read, without the change in `ptr`.
+    pub leases: Vec<Lease>,
+    /// An address whose PTR gets a name of its own, or none to follow the service's.
+    pub ptr: Option<(IpAddr, Option<String>)>,
+    pub wanted: Vec<(RecordKey, Option<u32>)>,
+    /// Provider queues by zone object.
+    pub queues: BTreeMap<String, String>,
+    pub audit: NewAudit,
+}
+
 /// What became of a record in one pass.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RecordOutcome {
@@ -480,6 +493,13 @@ pub trait Records: Send + Sync + 'static {
         queues: BTreeMap<String, String>,
         now: Millis,
     ) -> Result<()>;
+    /// As `want_records`, for wishes that no operation says: with the name that an address is given, and the audit row, all or nothing.
+    /// `false`, and nothing written, if service and leases are not as they were read: read them again.
+    ///
+    /// # Errors
+    /// `Conflict` if the service is not active or has an open operation. That one says its names itself, and what a terminate
+    /// withdraws must not come back: nobody would ever remove it. `NotFound` if there is no such service, or the address is not its.
+    async fn say_records(&self, saying: Saying, now: Millis) -> Result<bool>;
     async fn records_of(&self, service: ServiceId) -> Result<Vec<Record>>;
     async fn records_in(&self, zone: &str) -> Result<Vec<Record>>;
     /// Makes unsettled records due now: of a service, or all.

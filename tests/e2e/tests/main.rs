@@ -29,6 +29,7 @@ mod processes;
 mod providers;
 mod refusals;
 mod restore;
+mod said_names;
 mod scale;
 mod schema;
 #[path = "../../../sdk/testkit/tests/script/mod.rs"]

@@ -62,6 +62,10 @@ async fn a_foreign_panels_service_and_its_operations_are_not_there() {
         ("PUT", "", Some(json!({"plan": "mild"}))),
         ("POST", "/actions", Some(json!({"verb": "suspend"}))),
         ("GET", "/log", None),
+        ("GET", "/names", None),
+        ("POST", "/names", None),
+        ("PUT", "/names/192.0.2.10", Some(json!({"name": "mail.client.example"}))),
+        ("DELETE", "/names/192.0.2.10", None),
     ] {
         let mut answers = Vec::new();
         for id in ["shop:77", "shop:no-such", "nobody:1"] {

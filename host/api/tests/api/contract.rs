@@ -37,6 +37,7 @@ pub fn filled(path: &str) -> String {
         .replace("{verb}", "create")
         .replace("{kind}", "servers")
         .replace("{name}", "pve")
+        .replace("{address}", "192.0.2.10")
 }
 
 /// The scope that the document names, if any token is needed.

@@ -7,6 +7,7 @@ mod contract;
 mod hooks;
 mod log;
 mod metrics;
+mod names;
 mod operate;
 mod secrets;
 mod services;

@@ -3,7 +3,7 @@
 use wharf_model::{manifest::Manifest, object::Zone};
 use wharf_store::StoreError;
 
-use super::queue_of;
+use super::naming::queue_of;
 use crate::call::Lender;
 
 /// A mark that zones have in common which show the same secrets to the same server. It says nothing of the secrets, and is worth

@@ -35,7 +35,7 @@ const ADDRESSES: usize = 256;
 
 /// The queue of a provider server: all zones behind it are written one after the other, since parallel writes lose
 /// records. A plugin that names no request, or a setting that is missing, leaves the zone a queue of its own.
-pub fn queue_of(name: &str, zone: &Zone, manifest: Option<&Manifest>) -> String {
+pub(super) fn queue_of(name: &str, zone: &Zone, manifest: Option<&Manifest>) -> String {
     let origin = manifest.and_then(|manifest| {
         let rule = manifest.requests.first()?;
         expanded_origin(rule, &with_defaults(manifest, &zone.settings))
@@ -48,15 +48,15 @@ pub fn queue_of(name: &str, zone: &Zone, manifest: Option<&Manifest>) -> String 
 
 /// Records that should be, and what an admin should know about them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Wanted {
-    pub records: BTreeMap<RecordKey, Option<u32>>,
-    pub warnings: BTreeSet<String>,
+struct Wanted {
+    records: BTreeMap<RecordKey, Option<u32>>,
+    warnings: BTreeSet<String>,
     /// Names that no zone holds.
-    pub homeless: BTreeSet<String>,
+    homeless: BTreeSet<String>,
 }
 
 /// What `fqdn` (checked), its addresses and the leases of the service come to in these zones (name of the object, zone).
-pub fn wanted_records(
+fn wanted_records(
     service: ServiceId,
     fqdn: &str,
     addresses: &[IpAddr],
@@ -135,11 +135,12 @@ impl Wanted {
     }
 }
 
-/// Zones that are not off, the queue of each, and what is wrong with the rest.
+/// Zones that are not off, the queue of each, the queues of those that are, and what is wrong with the rest.
 #[derive(Default)]
 struct Zones {
     all: Vec<(String, Zone)>,
     queues: BTreeMap<String, String>,
+    off: BTreeMap<String, String>,
     warnings: Vec<String>,
 }
 
@@ -155,16 +156,51 @@ async fn zones(of: &Books) -> Result<Zones, StoreError> {
     let mut zones = Zones::default();
     for object in of.objects(ObjectKind::Zone).await? {
         match serde_json::from_value::<Zone>(object.body) {
-            Ok(zone) if zone.off => {}
             Ok(zone) => {
-                zones.queues.insert(object.name.clone(), queue_of(&object.name, &zone, manifests.get(&zone.plugin)));
-                zones.all.push((object.name, zone));
+                let queue = queue_of(&object.name, &zone, manifests.get(&zone.plugin));
+                if zone.off {
+                    zones.off.insert(object.name, queue);
+                } else {
+                    zones.queues.insert(object.name.clone(), queue);
+                    zones.all.push((object.name, zone));
+                }
             }
             // One bad zone must not keep the others from being written.
             Err(error) => zones.warnings.push(format!("zone {} can't be read ({error}): save it again", object.name)),
         }
     }
     Ok(zones)
+}
+
+/// What the books are to be told of a service's names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wishes {
+    pub records: Vec<(RecordKey, Option<u32>)>,
+    /// Provider queues by zone object.
+    pub queues: BTreeMap<String, String>,
+    /// The same of zones that are switched off: `records` has none in them.
+    pub off: BTreeMap<String, String>,
+    /// What an admin should know.
+    pub warnings: Vec<String>,
+    /// Names that no zone holds.
+    pub homeless: BTreeSet<String>,
+}
+
+/// What `fqdn` (checked), its addresses and the leases of the service come to in the zones of the books that are not off.
+///
+/// # Errors
+/// The books can't be read.
+pub async fn wishes(
+    of: &Books,
+    service: ServiceId,
+    fqdn: &str,
+    addresses: &[IpAddr],
+    leases: &[Lease],
+) -> Result<Wishes, StoreError> {
+    let Zones { all, queues, off, mut warnings } = zones(of).await?;
+    let Wanted { records, warnings: more, homeless } = wanted_records(service, fqdn, addresses, leases, &all);
+    warnings.extend(more);
+    Ok(Wishes { records: records.into_iter().collect(), queues, off, warnings, homeless })
 }
 
 fn bad_name(code: &str, error: &names::NameError) -> Failure {
@@ -191,13 +227,12 @@ impl CallState {
             .map(|a| names::address(a))
             .collect::<Result<_, _>>()
             .map_err(|e| bad_name("address", &e))?;
-        let Zones { all, queues, warnings } = zones(&self.lender.books).await.map_err(|e| books(&e))?;
         let leases = self.lender.books.leases_of(service).await.map_err(|e| books(&e))?;
-        let wanted = wanted_records(service, &fqdn, &addresses, &leases, &all);
-        for warning in warnings.iter().chain(&wanted.warnings) {
+        let wishes = wishes(&self.lender.books, service, &fqdn, &addresses, &leases).await.map_err(|e| books(&e))?;
+        for warning in &wishes.warnings {
             self.log.push("warn", warning, Vec::new());
         }
-        for name in &wanted.homeless {
+        for name in &wishes.homeless {
             self.log.push("info", &format!("no zone holds {name}: it is written nowhere"), Vec::new());
         }
         if let Bound::Operation(binding) = &mut self.bound {
@@ -206,7 +241,7 @@ impl CallState {
         let now = self.lender.clock.now_ms();
         self.lender
             .books
-            .want_records(Some(&claim), service, wanted.records.into_iter().collect(), queues, now)
+            .want_records(Some(&claim), service, wishes.records, wishes.queues, now)
             .await
             .map_err(|e| books(&e))
     }

@@ -12,9 +12,9 @@ use wharf_model::{
 };
 
 use super::fixture::*;
-use crate::{Books, Commit, LeaseSet, LeaseWish, RestClock, Room, ServicePatch, StoreError, Then};
+use crate::{Books, Commit, LeaseSet, LeaseWish, RestClock, Room, Saying, ServicePatch, StoreError, Then};
 
-fn ip(text: &str) -> IpAddr {
+pub(super) fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
@@ -35,12 +35,12 @@ fn range(pool: &str, first: &str, last: &str, bridge: &str) -> Range {
     }
 }
 
-fn wish(service: ServiceId, count: u32, ranges: Vec<Range>) -> LeaseWish {
+pub(super) fn wish(service: ServiceId, count: u32, ranges: Vec<Range>) -> LeaseWish {
     let family = if ranges[0].first.is_ipv4() { 4 } else { 6 };
     LeaseWish { service, sets: vec![LeaseSet { family, count, ranges }] }
 }
 
-fn small() -> Vec<Range> {
+pub(super) fn small() -> Vec<Range> {
     vec![range("p", "192.0.2.10", "192.0.2.14", "vmbr0")]
 }
 
@@ -236,10 +236,10 @@ pub async fn release_needs_a_proof_of_absence(books: Books) {
 }
 
 pub async fn a_released_address_rests_in_quarantine(books: Books) {
-    let (a, b) = (one(&books, "a").await, one(&books, "b").await);
+    let (a, b) = (active(&books, "a", NOW).await.id, one(&books, "b").await);
     let tiny = || vec![range("p", "192.0.2.10", "192.0.2.11", "vmbr0")];
     books.lease(None, wish(a, 1, tiny()), NOW).await.unwrap();
-    books.set_ptr(a, ip("192.0.2.10"), Some("a.example.".into())).await.unwrap();
+    name(&books, a, ip("192.0.2.10"), Some("a.example."), NOW).await;
     let rested = books.release_leases(None, a, BTreeMap::from([("p".into(), 1_000)]), NOW).await.unwrap();
     assert_eq!((rested[0].service_id, rested[0].free_after_ms), (None, NOW + 1_000));
     assert_eq!(books.leases_in("p").await.unwrap(), rested, "it is still in the books");
@@ -367,15 +367,16 @@ pub async fn an_address_that_is_free_does_not_rest_again(books: Books) {
 }
 
 pub async fn a_ptr_belongs_to_the_lease(books: Books) {
-    let (a, b) = (one(&books, "a").await, one(&books, "b").await);
+    let (a, b) = (active(&books, "a", NOW).await.id, active(&books, "b", NOW).await.id);
     books.lease(None, wish(a, 2, small()), NOW).await.unwrap();
     let address = ip("192.0.2.11");
-    books.set_ptr(a, address, Some("mail.example.".into())).await.unwrap();
+    name(&books, a, address, Some("mail.example."), NOW).await;
     assert_eq!(books.leases_of(a).await.unwrap()[1].ptr.as_deref(), Some("mail.example."));
     assert_eq!(books.lease(None, wish(a, 3, small()), NOW).await.unwrap()[1].ptr.as_deref(), Some("mail.example."));
-    let other = books.set_ptr(b, address, Some("stolen.example.".into())).await;
+    let stolen = Saying { ptr: Some((address, Some("stolen.example.".into()))), ..saying(&books, b).await };
+    let other = books.say_records(stolen, NOW).await;
     assert!(matches!(other, Err(StoreError::NotFound(_))), "{other:?}");
-    books.set_ptr(a, address, None).await.unwrap();
+    name(&books, a, address, None, NOW).await;
     assert_eq!(books.leases_of(a).await.unwrap()[1].ptr, None);
 }
 

@@ -1,6 +1,6 @@
 //! Short ways to say what the cases need.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use serde_json::json;
 use uuid::Uuid;
@@ -9,11 +9,11 @@ use wharf_model::{
     effect::{EffectResult, SlotPool},
     event::NewEvent,
     operation::{LogBody, Operation, OperationId, Reason, Status, StepResult},
-    service::{Phase, Service},
+    service::{Phase, Service, ServiceId},
 };
 
 use crate::{
-    Accept, Accepted, Books, Claim, Commit, Committed, Decision, EffectChange, NewAudit, NewOperation, Run,
+    Accept, Accepted, Books, Claim, Commit, Committed, Decision, EffectChange, NewAudit, NewOperation, Run, Saying,
     ServicePatch, Then,
 };
 
@@ -99,6 +99,32 @@ pub async fn create(books: &Books, reference: &str, now: Millis) -> (Service, Op
     let accepted = books.accept(accept(reference, move |_, _| creating(&owned), now)).await.unwrap();
     let (service, operation, _) = done(accepted);
     (service, operation.unwrap())
+}
+
+/// A new service whose deploy has ended well.
+pub async fn active(books: &Books, reference: &str, now: Millis) -> Service {
+    let (service, _) = create(books, reference, now).await;
+    let run = claim_all(books, now).await.into_iter().find(|run| run.service.id == service.id).unwrap();
+    commit(books, run.claim, succeed(), now).await;
+    books.service(service.id).await.unwrap().unwrap()
+}
+
+/// Names as they can be said now, and none of them.
+pub async fn saying(books: &Books, service: ServiceId) -> Saying {
+    Saying {
+        service: books.service(service).await.unwrap().unwrap(),
+        leases: books.leases_of(service).await.unwrap(),
+        ptr: None,
+        wanted: Vec::new(),
+        queues: BTreeMap::new(),
+        audit: audit("service.names"),
+    }
+}
+
+/// Gives an address a name of its own, or takes it away.
+pub async fn name(books: &Books, service: ServiceId, address: IpAddr, ptr: Option<&str>, now: Millis) {
+    let saying = Saying { ptr: Some((address, ptr.map(str::to_owned))), ..saying(books, service).await };
+    assert!(books.say_records(saying, now).await.unwrap());
 }
 
 /// Another operation for a service.

@@ -5,11 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 use wharf_model::{
     record::{Record, RecordKey},
-    service::ServiceId,
+    service::{Phase, ServiceId},
 };
 
-use super::fixture::*;
-use crate::{Books, DnsClaim, RecordOutcome, StoreError};
+use super::{
+    addresses::{ip, small, wish},
+    fixture::*,
+};
+use crate::{Books, Decision, DnsClaim, RecordOutcome, Saying, ServicePatch, StoreError};
 
 fn key(service: ServiceId, zone: &str, name: &str) -> RecordKey {
     RecordKey {
@@ -365,4 +368,115 @@ pub async fn a_record_that_another_service_wants_now_is_not_removed(books: Books
     want(&books, heir, &[], NOW + 5).await;
     assert!(books.records_of(heir).await.unwrap().is_empty());
     assert!(only(&books, third).await.wanted);
+}
+
+/// All that saying names may write.
+async fn said(books: &Books, service: ServiceId) -> (Vec<Record>, Vec<Option<String>>, usize) {
+    let ptrs = books.leases_of(service).await.unwrap().into_iter().map(|lease| lease.ptr).collect();
+    (books.records_of(service).await.unwrap(), ptrs, books.audit_log(100).await.unwrap().len())
+}
+
+/// A wish for one record, with a name for the first address.
+async fn all_of_it(books: &Books, service: ServiceId) -> Saying {
+    Saying {
+        ptr: Some((ip("192.0.2.10"), Some("mail.example.".into()))),
+        wanted: vec![(key(service, "z1", "a"), Some(300))],
+        queues: queues(),
+        ..saying(books, service).await
+    }
+}
+
+pub async fn names_are_said_with_the_name_of_an_address_and_an_audit_row(books: Books) {
+    let service = active(&books, "a", NOW).await.id;
+    books.lease(None, wish(service, 2, small()), NOW).await.unwrap();
+    assert!(books.say_records(all_of_it(&books, service).await, NOW).await.unwrap());
+    let (records, ptrs, audits) = said(&books, service).await;
+    assert_eq!((ptrs, audits), (vec![Some("mail.example.".to_owned()), None], 1));
+    assert!(records.len() == 1 && records[0].wanted && records[0].due_ms == NOW, "{records:?}");
+    assert_eq!(books.audit_log(1).await.unwrap()[0].action, "service.names");
+    // What is not said again goes, as with any wish.
+    assert!(books.say_records(saying(&books, service).await, NOW).await.unwrap());
+    let (records, ptrs, audits) = said(&books, service).await;
+    assert_eq!((records, ptrs[0].as_deref(), audits), (Vec::new(), Some("mail.example."), 2));
+}
+
+pub async fn no_names_are_said_while_an_operation_is_open_or_of_a_service_that_is_not_active(books: Books) {
+    let refused = async |service: ServiceId, why: &str| {
+        let before = said(&books, service).await;
+        let answer = books.say_records(all_of_it(&books, service).await, NOW).await;
+        assert!(matches!(&answer, Err(StoreError::Conflict(text)) if text.contains(why)), "{why}: {answer:?}");
+        assert_eq!(said(&books, service).await, before, "{why}");
+    };
+    let service = create(&books, "a", NOW).await.0.id;
+    books.lease(None, wish(service, 1, small()), NOW).await.unwrap();
+    refused(service, "(deploy) is under way").await;
+    let run = claim(&books, NOW).await;
+    refused(service, "(deploy) is under way").await;
+    commit(&books, run.claim, succeed(), NOW).await;
+    // Accepted, begun by nobody, and the phase is as it was.
+    add(&books, "a", "change", NOW).await;
+    assert_eq!(books.service(service).await.unwrap().unwrap().phase, Phase::Active);
+    refused(service, "(change) is under way").await;
+    let run = claim(&books, NOW).await;
+    commit(&books, run.claim, succeed(), NOW).await;
+    assert!(books.say_records(all_of_it(&books, service).await, NOW).await.unwrap());
+    for phase in Phase::ALL.into_iter().filter(|phase| *phase != Phase::Active) {
+        let becoming = move |_: Option<&_>, _: &[_]| Decision::Change {
+            patch: ServicePatch { phase: Some(phase), ..ServicePatch::default() },
+            operation: None,
+            cancel: Vec::new(),
+            preempt: false,
+            events: Vec::new(),
+        };
+        done(books.accept(accept("a", becoming, NOW)).await.unwrap());
+        refused(service, phase.as_str()).await;
+    }
+    let nobody = Saying { service: crate::conformance::fixture::service("x"), ..saying(&books, service).await };
+    let unknown = books.say_records(nobody, NOW).await;
+    assert!(matches!(unknown, Err(StoreError::NotFound(_))), "{unknown:?}");
+}
+
+pub async fn names_that_were_made_of_what_has_changed_since_are_not_said(books: Books) {
+    let service = active(&books, "a", NOW).await.id;
+    let first = all_of_it(&books, service).await;
+    books.lease(None, wish(service, 1, small()), NOW).await.unwrap();
+    let second = all_of_it(&books, service).await;
+    assert!(!books.say_records(first, NOW).await.unwrap(), "it has an address more");
+    assert_eq!(said(&books, service).await, (Vec::new(), vec![None], 0));
+    // Of two who have read the same, one says it.
+    let third = second.clone();
+    assert!(books.say_records(second, NOW).await.unwrap());
+    let now = said(&books, service).await;
+    assert!(!books.say_records(third, NOW).await.unwrap(), "the address has a name by now");
+    let stale = all_of_it(&books, service).await;
+    add(&books, "a", "change", NOW + 1).await;
+    let run = claim(&books, NOW + 1).await;
+    commit(&books, run.claim, succeed(), NOW + 1).await;
+    assert!(!books.say_records(stale, NOW).await.unwrap(), "an operation may have given it another name");
+    assert_eq!(said(&books, service).await, now);
+}
+
+pub async fn of_a_terminate_and_many_who_say_names_no_record_is_left(books: Books) {
+    for round in 0..8 {
+        let reference = format!("r{round}");
+        let service = active(&books, &reference, NOW).await.id;
+        let mut all_at_once = tokio::task::JoinSet::new();
+        for _ in 0..4 {
+            let (books, saying) = (books.clone(), saying(&books, service).await);
+            let saying = Saying { wanted: vec![(key(service, "z1", "a"), None)], queues: queues(), ..saying };
+            all_at_once.spawn(async move { drop(books.say_records(saying, NOW).await) });
+        }
+        let terminating = |_: Option<&_>, _: &[_]| Decision::Change {
+            patch: ServicePatch { phase: Some(Phase::Terminating), ..ServicePatch::default() },
+            operation: Some(operation("terminate")),
+            cancel: Vec::new(),
+            preempt: true,
+            events: Vec::new(),
+        };
+        done(books.accept(accept(&reference, terminating, NOW)).await.unwrap());
+        let run = claim_all(&books, NOW).await.into_iter().find(|run| run.service.id == service).unwrap();
+        books.want_records(Some(&run.claim), service, Vec::new(), queues(), NOW).await.unwrap();
+        while all_at_once.join_next().await.is_some() {}
+        assert_eq!(books.records_of(service).await.unwrap(), [], "round {round}");
+    }
 }

@@ -1,9 +1,6 @@
 //! Leases, VM numbers and room.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use wharf_model::{Millis, lease::Lease, service::ServiceId};
@@ -116,23 +113,6 @@ impl Addresses for MemoryStore {
         })
     }
 
-    async fn set_ptr(&self, service: ServiceId, address: IpAddr, ptr: Option<String>) -> Result<()> {
-        self.write("set_ptr", |state| {
-            let mut found = false;
-            for lease in state.leases.values_mut() {
-                if lease.service_id == Some(service) && lease.address == address {
-                    lease.ptr.clone_from(&ptr);
-                    found = true;
-                }
-            }
-            if found {
-                Ok(())
-            } else {
-                Err(StoreError::NotFound(format!("the address {address} of service {service}")))
-            }
-        })
-    }
-
     async fn reserve_vmid(
         &self,
         claim: Option<&Claim>,
@@ -229,7 +209,7 @@ impl Addresses for MemoryStore {
 }
 
 impl State {
-    fn leases_of(&self, service: ServiceId) -> Vec<Lease> {
+    pub(super) fn leases_of(&self, service: ServiceId) -> Vec<Lease> {
         let mut found: Vec<Lease> = self.leases.values().filter(|l| l.service_id == Some(service)).cloned().collect();
         leases::sort(&mut found);
         found

@@ -224,7 +224,7 @@ impl State {
     }
 
     /// Open operations, oldest first, the live one before all.
-    fn open(&self, service: ServiceId) -> Vec<Operation> {
+    pub(super) fn open(&self, service: ServiceId) -> Vec<Operation> {
         let ids = self.by_service.get(&service).into_iter().flat_map(|m| m.values());
         let mut open: Vec<Operation> =
             ids.filter_map(|id| self.operations.get(id)).filter(|o| !o.status.is_final()).cloned().collect();

@@ -6,12 +6,13 @@ use async_trait::async_trait;
 use uuid::Uuid;
 use wharf_model::{
     Millis,
+    lease::Lease,
     record::{Record, RecordKey},
     service::ServiceId,
 };
 
 use super::{Hold, MemoryStore, State, Wish};
-use crate::{Claim, DnsClaim, RecordOutcome, Records, Result, StoreError, rules::records};
+use crate::{Claim, DnsClaim, RecordOutcome, Records, Result, Saying, StoreError, rules::records};
 
 #[async_trait]
 impl Records for MemoryStore {
@@ -25,64 +26,27 @@ impl Records for MemoryStore {
     ) -> Result<()> {
         self.write("want_records", |state| {
             state.fence(claim)?;
-            records::check_wanted(service, &wanted, &queues)?;
-            let keys: BTreeSet<RecordKey> = wanted.iter().map(|(key, _)| key.clone()).collect();
-            let left = state.records.keys().filter(|key| key.service_id == service && !keys.contains(key));
-            let handed_on: BTreeSet<RecordKey> =
-                left.filter(|key| state.twins(key).any(|(_, twin)| twin.wanted)).cloned().collect();
-            state.records.retain(|key, row| {
-                if key.service_id != service {
-                    return true;
-                }
-                if handed_on.contains(key) {
-                    return false;
-                }
-                if let Some(queue) = queues.get(&key.zone) {
-                    row.queue.clone_from(queue);
-                }
-                if row.wanted && !keys.contains(key) {
-                    row.wish(false, now);
-                }
-                row.wanted || row.sent
-            });
-            for (key, ttl) in wanted {
-                let mut inherited = false;
-                let given_up = state.twins(&key).filter(|(_, twin)| !twin.wanted).map(|(key, _)| key.clone());
-                for twin in given_up.collect::<Vec<_>>() {
-                    inherited |= state.records.remove(&twin).is_some_and(|twin| twin.sent);
-                }
-                match state.records.get_mut(&key) {
-                    Some(row) if row.wanted => {
-                        if row.open {
-                            row.ttl = ttl;
-                        }
-                    }
-                    Some(row) => {
-                        row.ttl = ttl;
-                        row.sent |= inherited;
-                        row.wish(true, now);
-                    }
-                    None => {
-                        let queue = queues.get(&key.zone).cloned().unwrap_or_default();
-                        state.records.insert(
-                            key,
-                            Wish {
-                                queue,
-                                ttl,
-                                wanted: true,
-                                sent: inherited,
-                                open: true,
-                                sought: true,
-                                attempt: 0,
-                                due_ms: now,
-                                reason: None,
-                                updated_ms: now,
-                            },
-                        );
-                    }
+            state.want(service, wanted, &queues, now)
+        })
+    }
+
+    async fn say_records(&self, saying: Saying, now: Millis) -> Result<bool> {
+        self.write("say_records", |state| {
+            let id = saying.service.id;
+            let service = state.services.get(&id).cloned();
+            if !records::may_say(&saying, service.as_ref(), &state.leases_of(id), &state.open(id))? {
+                return Ok(false);
+            }
+            let Saying { ptr, wanted, queues, audit, .. } = saying;
+            state.want(id, wanted, &queues, now)?;
+            if let Some((address, name)) = ptr {
+                let own = |lease: &&mut Lease| lease.service_id == Some(id) && lease.address == address;
+                for lease in state.leases.values_mut().filter(own) {
+                    lease.ptr.clone_from(&name);
                 }
             }
-            Ok(())
+            state.audit(Some(audit), now);
+            Ok(true)
         })
     }
 
@@ -246,6 +210,73 @@ impl Records for MemoryStore {
 }
 
 impl State {
+    fn want(
+        &mut self,
+        service: ServiceId,
+        wanted: Vec<(RecordKey, Option<u32>)>,
+        queues: &BTreeMap<String, String>,
+        now: Millis,
+    ) -> Result<()> {
+        records::check_wanted(service, &wanted, queues)?;
+        let keys: BTreeSet<RecordKey> = wanted.iter().map(|(key, _)| key.clone()).collect();
+        let left = self.records.keys().filter(|key| key.service_id == service && !keys.contains(key));
+        let handed_on: BTreeSet<RecordKey> =
+            left.filter(|key| self.twins(key).any(|(_, twin)| twin.wanted)).cloned().collect();
+        self.records.retain(|key, row| {
+            if key.service_id != service {
+                return true;
+            }
+            if handed_on.contains(key) {
+                return false;
+            }
+            if let Some(queue) = queues.get(&key.zone) {
+                row.queue.clone_from(queue);
+            }
+            if row.wanted && !keys.contains(key) {
+                row.wish(false, now);
+            }
+            row.wanted || row.sent
+        });
+        for (key, ttl) in wanted {
+            let mut inherited = false;
+            let given_up = self.twins(&key).filter(|(_, twin)| !twin.wanted).map(|(key, _)| key.clone());
+            for twin in given_up.collect::<Vec<_>>() {
+                inherited |= self.records.remove(&twin).is_some_and(|twin| twin.sent);
+            }
+            match self.records.get_mut(&key) {
+                Some(row) if row.wanted => {
+                    if row.open {
+                        row.ttl = ttl;
+                    }
+                }
+                Some(row) => {
+                    row.ttl = ttl;
+                    row.sent |= inherited;
+                    row.wish(true, now);
+                }
+                None => {
+                    let queue = queues.get(&key.zone).cloned().unwrap_or_default();
+                    self.records.insert(
+                        key,
+                        Wish {
+                            queue,
+                            ttl,
+                            wanted: true,
+                            sent: inherited,
+                            open: true,
+                            sought: true,
+                            attempt: 0,
+                            due_ms: now,
+                            reason: None,
+                            updated_ms: now,
+                        },
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The same record in the ledgers of other services.
     fn twins(&self, key: &RecordKey) -> impl Iterator<Item = (&RecordKey, &Wish)> {
         let of = |service_id: ServiceId| RecordKey { service_id, ..key.clone() };

@@ -5,7 +5,6 @@
 
 use std::{
     collections::BTreeMap,
-    net::IpAddr,
     sync::{Arc, Mutex},
 };
 
@@ -27,7 +26,8 @@ use wharf_model::{
 use wharf_store::{
     Accept, Accepted, Addresses, Books, Claim, Commit, Committed, DnsClaim, Events, Host, HostView, Hosts, JobClaim,
     JobEnd, Jobs, LeaseWish, Merge, Meta, NewAudit, Objects, Plugins, Prune, Queue, QueueCounts, RecordOutcome,
-    Records, RestClock, Rested, Result, Room, Run, ServiceFilter, Services, Signal, Signals, StoreError, memory::Fault,
+    Records, RestClock, Rested, Result, Room, Run, Saying, ServiceFilter, Services, Signal, Signals, StoreError,
+    memory::Fault,
 };
 
 type Hook = Box<dyn Fn(&'static str) -> Fault + Send + Sync>;
@@ -268,9 +268,6 @@ impl Addresses for Elsewhere {
     async fn count_rest(&self, seen: i64, measured_ms: i64, now: Millis) -> Result<Rested> {
         self.call("count_rest", self.books.count_rest(seen, measured_ms, now)).await
     }
-    async fn set_ptr(&self, service: ServiceId, address: IpAddr, ptr: Option<String>) -> Result<()> {
-        self.call("set_ptr", self.books.set_ptr(service, address, ptr)).await
-    }
     async fn reserve_vmid(
         &self,
         claim: Option<&Claim>,
@@ -323,6 +320,9 @@ impl Records for Elsewhere {
         now: Millis,
     ) -> Result<()> {
         self.call("want_records", self.books.want_records(claim, service, wanted, queues, now)).await
+    }
+    async fn say_records(&self, saying: Saying, now: Millis) -> Result<bool> {
+        self.call("say_records", self.books.say_records(saying, now)).await
     }
     async fn records_of(&self, service: ServiceId) -> Result<Vec<Record>> {
         self.call("records_of", self.books.records_of(service)).await
