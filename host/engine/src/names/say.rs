@@ -2,7 +2,8 @@
 //!
 //! Guarantees that what is said was made of the service and its leases as they are in the books at that moment, that the service is
 //! active and has no open operation then, and that name, wishes and audit row are written together or not at all. Bounded by
-//! [`TRIES`]. Nothing here asks a provider: the queue does, and writes only what differs.
+//! [`TRIES`]. Every address of the service gets the name, as the shipped provisioner declares it: which ones a provisioner named is not
+//! kept. Nothing here asks a provider: the queue does, and writes only what differs.
 
 use std::net::IpAddr;
 
