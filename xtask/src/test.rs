@@ -151,7 +151,7 @@ fn tests(args: &Args) -> Result<()> {
         // Random scripts that the in-memory model and SQLite must answer alike; 12 otherwise.
         command.env("WHARF_TEST_SEEDS", "200");
         // Simulated histories; 10,000 otherwise.
-        command.env("WHARF_SIM_SEEDS", "100000");
+        command.env("WHARF_TEST_SIM_SEEDS", "100000");
         // 1,000 orders and 200 kills over three hosts; 60 and 20 otherwise.
         command.env("WHARF_TEST_LONG", "1");
     }

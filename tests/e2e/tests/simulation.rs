@@ -2,7 +2,7 @@
 //! clocks, the books fail, and the cluster does what clusters do. Whatever happened, all comes to rest and the books, the
 //! cluster and the feed agree.
 //!
-//! `WHARF_SIM_SEEDS` = how many seeds there are in all (10,000 otherwise). A seed that fails is printed with its trace and
+//! `WHARF_TEST_SIM_SEEDS` = how many seeds there are in all (10,000 otherwise). A seed that fails is printed with its trace and
 //! the command that replays it.
 
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ const SHARES: u64 = 8;
 const ENOUGH: u64 = 150;
 
 fn seeds() -> u64 {
-    let set = std::env::var("WHARF_SIM_SEEDS").ok().map(|n| n.parse().expect("WHARF_SIM_SEEDS is a number"));
+    let set = std::env::var("WHARF_TEST_SIM_SEEDS").ok().map(|n| n.parse().expect("WHARF_TEST_SIM_SEEDS is a number"));
     set.unwrap_or(10_000)
 }
 
