@@ -67,7 +67,7 @@ pub fn delivered(request: &Request, secrets: &[(&str, &str)]) -> (Vec<(String, S
         Body::None => return (headers, Vec::new()),
         Body::Text(kind, text) => (kind.clone(), text.clone()),
         Body::Form(fields) => {
-            // No byte has to be escaped that is, and none that has to be is not.
+            // Every byte is escaped, so no rule is needed of which may stay.
             let encoded = |text: &str| text.bytes().map(|b| format!("%{b:02X}")).collect::<String>();
             let pairs = fields.iter().map(|(name, value)| format!("{}={}", encoded(name), encoded(&filled(value))));
             ("application/x-www-form-urlencoded".to_owned(), pairs.collect::<Vec<_>>().join("&"))

@@ -18,8 +18,8 @@ use crate::{
 /// Changes of one `apply` where the provider names no limit.
 const CHUNK: usize = 500;
 
-/// Requests that thousands of changes may cost, each: one to look, one to write, one to ask what became of it, and as many again
-/// as lists of pages cost. More is a zone read anew for each change, which ends no large zone in time at the real API.
+/// Requests that each of thousands of changes may cost: one to look, one to write, one to ask what became of it, and one for what
+/// lists of many pages cost besides. Who needs more reads the zone anew for each change, and is never done with a large one.
 const REQUESTS_A_CHANGE: usize = 4;
 
 fn number(n: usize) -> u32 {

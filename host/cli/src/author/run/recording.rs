@@ -181,8 +181,10 @@ impl Entry {
                 query_string: Some(query),
                 ..Rest::default()
             },
-            post_data: (!asked.body.is_empty())
-                .then(|| PostData { mime_type: kind.unwrap_or_default(), text: text_of(&asked.body, scrubber) }),
+            post_data: (!asked.body.is_empty()).then(|| PostData {
+                mime_type: scrubber.text(&kind.unwrap_or_default()),
+                text: text_of(&asked.body, scrubber),
+            }),
         };
         let mut response = Response {
             status: 0,
@@ -270,7 +272,7 @@ impl Content {
         let kind = answer.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-type"));
         let clean = scrubber.bytes(answer.body.clone());
         let size = i64::try_from(answer.body.len()).unwrap_or(i64::MAX);
-        let mime_type = kind.map(|(_, value)| value.clone()).unwrap_or_default();
+        let mime_type = kind.map(|(_, value)| scrubber.text(value)).unwrap_or_default();
         let (text, encoding) = match String::from_utf8(clean) {
             Ok(text) => (text, String::new()),
             Err(error) => (STANDARD.encode(error.as_bytes()), "base64".to_owned()),
@@ -433,6 +435,19 @@ mod tests {
         assert!(other.message.contains("1 of those that are left ask that with another body"), "{other}");
         assert_eq!(recording.send(put(r#"{"ttl":300,"token":"of-no-account"}"#)).await, answer(204, b""));
         assert_eq!(recording.left(), 0);
+    }
+
+    #[test]
+    fn a_secret_that_the_peer_echoes_is_in_no_part_of_what_is_kept() {
+        let echo = "very-secret".to_owned();
+        let pairs = ["content-type", "x-echo"].map(|name| (name.to_owned(), echo.clone()));
+        let echoed = Answer { status: 200, headers: pairs.to_vec(), body: echo.clone().into_bytes() };
+        let lost = Lost { maybe_sent: true, code: "broken", message: echo };
+        let mut asked = prepared("POST", "https://dns.example.com/very-secret?key=very-secret", "very-secret");
+        asked.headers.insert(CONTENT_TYPE, "text/very-secret".parse().unwrap());
+        asked.headers.insert("authorization", "Bearer very-secret".parse().unwrap());
+        // Looks for the secret in the file.
+        let _kept = recorded(&[(asked.clone(), Ok(echoed)), (asked, Err(lost))]);
     }
 
     #[tokio::test]
